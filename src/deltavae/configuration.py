@@ -1,0 +1,153 @@
+"""From what a user chooses to the complete specification of a model.
+
+A specification {class_path, init_args} is what config.yaml keeps and `run_folder.instantiate` builds.
+Here the parts get what follows from the data and from each other: the shape of an image, the number
+of latent steps (one per row), the channels, the solved prior.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deltavae.latents import AR1, Latents, Standard
+from deltavae.likelihoods import default_likelihood
+from deltavae.rates import ladder, solve_alpha
+from deltavae.run_folder import import_class, specification
+from deltavae.units import bits_to_nats
+
+DEFAULT_RATE_BITS = 20.0
+
+ENCODERS = {
+    "anti-causal": "deltavae.encoders.AntiCausalEncoder",
+    "non-causal": "deltavae.encoders.NonCausalEncoder",
+}
+
+Spec = Mapping[str, Any]
+
+
+def parse_alpha(text: str) -> tuple[float, float]:
+    """Read "A" or "LO:HI".
+
+    Args:
+        text: One number, or the two ends of a ladder.
+
+    Returns:
+        The lowest and the highest α.
+
+    Raises:
+        ValueError: If the text is not of that form or |α| is not below 1.
+    """
+    try:
+        values = [float(part) for part in str(text).split(":")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not all(abs(value) < 1 for value in values):
+        raise ValueError(f"alpha must be A or LO:HI with every |alpha| < 1, got {text}")
+    return values[0], values[-1]
+
+
+def build_latents(
+    spec: Spec,
+    *,
+    n: int,
+    d: int,
+    delta_bits: float | None = None,
+    alpha: str | None = None,
+    trust: bool = False,
+) -> Latents:
+    """Build a posterior–prior pair of a given committed rate.
+
+    Args:
+        spec: Class and options of the pair.
+        n: Latent steps.
+        d: Latent channels.
+        delta_bits: Committed rate in bits per example; None: 20, or what alpha says.
+        alpha: For AR1 "A" or "LO:HI": the prior's coefficients; with delta_bits the ladder is
+            scaled to hit it.
+        trust: Take classes from outside deltavae too.
+
+    Returns:
+        The pair.
+
+    Raises:
+        ValueError: If an argument is out of its range or does not apply to the pair.
+    """
+    cls = import_class(spec["class_path"], trust=trust)
+    options = dict(spec.get("init_args") or {})
+    if not issubclass(cls, Latents):  # type: ignore[arg-type]
+        raise ValueError(f'latents must be a Latents, got "{spec["class_path"]}"')
+    if delta_bits is not None and not delta_bits > 0:
+        raise ValueError(f"delta_bits must be above 0, got {delta_bits}")
+    if alpha is not None and cls is not AR1:
+        raise ValueError(f"alpha applies to AR1 only, got it with {cls.__name__}")
+    if cls is Standard and delta_bits is None:
+        return Standard(n, d, **options)
+    if alpha is not None:
+        lo, hi = parse_alpha(alpha)
+        if delta_bits is None:
+            return AR1(n, ladder(lo, hi, d).tolist(), **options)
+        solved = solve_alpha(bits_to_nats(delta_bits), n=n, d=d, bounds=(lo, hi))
+        return AR1(n, solved.tolist(), **options)
+    delta = bits_to_nats(DEFAULT_RATE_BITS if delta_bits is None else delta_bits)
+    return cls.from_rate(delta, n, d, **options)  # type: ignore[attr-defined, no-any-return]
+
+
+def model_specification(
+    shape: tuple[int, int, int],
+    levels: int,
+    *,
+    decoder: Spec,
+    encoder: Spec | None = None,
+    latents: Latents | None = None,
+    likelihood: Spec | None = None,
+    aux_hidden: int = 64,
+) -> dict[str, Any]:
+    """Return the complete specification of an image model.
+
+    Args:
+        shape: Channels, rows and columns (C, H, W) of an image.
+        levels: Number of levels of a pixel.
+        decoder: Class and options of the decoder.
+        encoder: Class and options of the encoder; not used without latents.
+        latents: The pair; None for the decoder alone.
+        likelihood: Class and options; None: the default for the levels.
+        aux_hidden: LSTM units of the auxiliary prior.
+
+    Returns:
+        What `run_folder.instantiate` builds a `DeltaVAE` from.
+    """
+    if likelihood is None:
+        chosen = default_likelihood(shape[0], levels)
+        pixel = specification(chosen, **chosen.config())
+    else:
+        known = {"channels": shape[0], "levels": levels}
+        if likelihood["class_path"] == "deltavae.likelihoods.Bernoulli":
+            del known["levels"]  # always two
+        pixel = _with(likelihood, **known)
+    latent_shape = None if latents is None else [latents.n, latents.d]
+    arguments: dict[str, Any] = {
+        "decoder": _with(
+            decoder, image_shape=list(shape), likelihood=pixel, latent_shape=latent_shape
+        )
+    }
+    if latents is not None and encoder is not None:
+        arguments["encoder"] = _with(
+            encoder,
+            image_shape=list(shape),
+            levels=levels,
+            params_per_step=latents.params_per_step,
+        )
+        if encoder["class_path"] == ENCODERS["non-causal"]:
+            arguments["decoder"]["init_args"]["latent_view"] = "all"
+        arguments["latents"] = specification(latents, **latents.config())
+        arguments["aux_prior"] = {
+            "class_path": "deltavae.aux_prior.AuxiliaryPrior",
+            "init_args": {"n": latents.n, "d": latents.d, "hidden": aux_hidden},
+        }
+    return {"class_path": "deltavae.model.DeltaVAE", "init_args": arguments}
+
+
+def _with(spec: Spec, **known: Any) -> dict[str, Any]:
+    return {
+        "class_path": spec["class_path"],
+        "init_args": {**known, **(spec.get("init_args") or {})},
+    }

@@ -1,0 +1,107 @@
+"""Image encoders: one latent step per image row.
+
+Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3 and its figure of the
+anti-causal encoder, https://arxiv.org/abs/1901.03416. The past of row t is known to the decoder when z_t
+is first read; the anti-causal encoder spends z_t on the present and the future only:
+
+    reverse rows and columns → pad one column, so that the strictly causal network's features,
+    cropped by one column, see their own pixel too → reverse back: pixel i sees pixels ≥ i in raster
+    order → mean over each row → linear: z_t sees rows ≥ t.
+
+The non-causal encoder is the ablation: every z_t sees the whole image.
+
+Deviations:
+    * The non-causal encoder reaches the whole image through a global mean beside its
+      convolutions, whatever its depth.
+"""
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from deltavae.encoders.base import Encoder
+from deltavae.nn import GatedConv, GatedStack, scale_image, with_coordinates
+from deltavae.nn.gated import check_network
+
+
+@final
+class AntiCausalEncoder(Encoder):
+    """Raw parameters of q(z_t|x) from rows ≥ t.
+
+    Args:
+        image_shape: Channels, rows and columns (C, H, W) of the images.
+        levels: Number of levels of a pixel.
+        params_per_step: Width k of the output per row.
+        channels: Width of the network.
+        layers: Number of gated layers.
+        kernel_size: Odd kernel width.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        levels: int,
+        params_per_step: int,
+        channels: int = 32,
+        layers: int = 4,
+        kernel_size: int = 5,
+    ) -> None:
+        super().__init__()
+        self.levels = levels
+        self.stack = GatedStack(image_shape[0], channels, layers, kernel_size)
+        self.out = nn.Linear(channels, params_per_step)
+
+    def forward(self, x: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b h k"]:
+        """Encode images; see `Encoder.forward`."""
+        image = scale_image(x, self.levels, self.out.weight.dtype)
+        reversed_image = image.flip(2, 3)
+        padded = F.pad(reversed_image, (0, 1))  # column c + 1 sees columns ≤ c
+        features = self.stack(padded)[..., 1:].flip(2, 3)
+        return self.out(F.elu(features).mean(dim=3).transpose(1, 2))  # type: ignore[no-any-return]
+
+
+@final
+class NonCausalEncoder(Encoder):
+    """Raw parameters of q(z_t|x) from the whole image.
+
+    Args:
+        image_shape: Channels, rows and columns (C, H, W) of the images.
+        levels: Number of levels of a pixel.
+        params_per_step: Width k of the output per row.
+        channels: Width of the network.
+        layers: Number of gated layers.
+        kernel_size: Odd kernel width.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        levels: int,
+        params_per_step: int,
+        channels: int = 32,
+        layers: int = 4,
+        kernel_size: int = 5,
+    ) -> None:
+        super().__init__()
+        check_network(channels, layers, kernel_size)
+        self.levels = levels
+        self.embed = nn.Conv2d(image_shape[0] + 3, channels, kernel_size, padding=kernel_size // 2)
+        self.layers = nn.Sequential(*(GatedConv(channels, kernel_size) for _ in range(layers)))
+        self.out = nn.Linear(2 * channels, params_per_step)
+
+    def forward(self, x: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b h k"]:
+        """Encode images; see `Encoder.forward`."""
+        image = with_coordinates(scale_image(x, self.levels, self.out.weight.dtype))
+        features = F.elu(self.layers(self.embed(image)))
+        rows = features.mean(dim=3).transpose(1, 2)  # (b, h, c)
+        everything = rows.mean(dim=1, keepdim=True).expand_as(rows)
+        return self.out(torch.cat([rows, everything], dim=2))  # type: ignore[no-any-return]

@@ -1,0 +1,74 @@
+"""Posteriors of many examples, batch by batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from deltavae.latents import Posterior
+from deltavae.model import DeltaVAE
+
+
+@contextmanager
+def evaluating(model: DeltaVAE) -> Iterator[torch.device]:
+    """Switch to evaluation mode without gradients; afterwards the model is as it was.
+
+    Args:
+        model: The model.
+
+    Yields:
+        The model's device.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model.decoder.visible.device
+    finally:
+        model.train(was_training)
+
+
+def batches(count: int, batch_size: int) -> Iterator[slice]:
+    """Cut 0..count−1 into consecutive slices.
+
+    Args:
+        count: Number of examples.
+        batch_size: Examples per slice, at least 1; the last slice may be shorter.
+
+    Yields:
+        One slice after the other.
+
+    Raises:
+        ValueError: If batch_size is below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for start in range(0, count, batch_size):
+        yield slice(start, min(start + batch_size, count))
+
+
+def encode_images(
+    model: DeltaVAE, images: UInt8[np.ndarray, "m ..."], batch_size: int = 256
+) -> Posterior:
+    """Encode a data set.
+
+    Args:
+        model: A model with latents.
+        images: Events of any shape, integer levels.
+        batch_size: Events per forward pass, at least 1.
+
+    Returns:
+        The posterior of every event, on the CPU, in the precision of the model.
+
+    Raises:
+        ValueError: If the model has no latents or batch_size is below 1.
+    """
+    parts = []
+    with evaluating(model) as device:
+        for batch in batches(len(images), batch_size):
+            q = model.encode(torch.from_numpy(images[batch]).to(device))
+            parts.append((q.mu.cpu(), q.sigma.cpu(), q.excess.cpu()))
+    mu, sigma, excess = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Posterior(mu, sigma, excess)

@@ -1,0 +1,8 @@
+"""Pairs of posterior and prior, one per file: raw output → q(z|x), its rate, its floor δ."""
+
+from deltavae.latents.ar1 import AR1, AR1Prior
+from deltavae.latents.base import Latents, Posterior
+from deltavae.latents.independent import Independent
+from deltavae.latents.standard import Standard
+
+__all__ = ["AR1", "AR1Prior", "Independent", "Latents", "Posterior", "Standard"]

@@ -1,0 +1,270 @@
+"""What every pair of posterior and prior has in common.
+
+Posterior q(z|x) = Π_tk N(z_tk; μ_tk, σ_tk²), t = 1..n, k = 1..d, prior p(z), and the rate as a
+floor plus terms that cannot be negative, step by step and channel by channel:
+
+    KL(q(z|x) ‖ p) = δ + Σ_tk excess_tk,   excess_tk ≥ 0,   δ = min_q KL(q ‖ p).           (1)
+
+Where σ = σ* eᵍ, with σ* the minimiser's standard deviation, the scale contributes
+
+    ½ (e²ᵍ − 1 − 2g) = g ρ(2g) ≥ 0,   ρ(x) = (eˣ − 1 − x)/x.                               (2)
+
+The textbook form of the KL falls below δ in float32; (1) holds in every precision up to the
+rounding of δ itself, for g ρ(2g) is a product of two numbers of the same sign.
+
+Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 2.2,
+https://arxiv.org/abs/1901.03416
+Deviations: g = 10 tanh(raw/10), smooth and bounded, so that no raw output overflows.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+
+def expm1_ratio(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Compute ρ(x) = (eˣ − 1 − x)/x to full precision, gradient included; ρ(0) = 0.
+
+    Args:
+        x: Any real number.
+
+    Returns:
+        ρ(x), of the sign of x.
+    """
+    near = x.abs() < 0.25
+    series = torch.ones_like(x)
+    for k in range(13, 2, -1):  # ρ(x) = x/2 (1 + x/3 (1 + x/4 (…))): 1e-16 at |x| = 0.25
+        series = 1 + x / k * series
+    far = torch.where(near, 1.0, x)  # no 0/0, in the gradient neither
+    return torch.where(near, x / 2 * series, torch.expm1(far) / far - 1)
+
+
+def bounded_log_scale(raw: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Map a raw output to g = ln(σ/σ*) in (−10, 10), with slope 1 at 0."""
+    return 10 * torch.tanh(raw / 10)
+
+
+def scale_excess(g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Nats that σ = σ* eᵍ costs above the floor, eq. (2)."""
+    return g * expm1_ratio(2 * g)
+
+
+def standard_normal_log_prob(z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
+    """Compute ln N(z; 0, I), summed over steps and channels."""
+    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=(1, 2))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z|x) = Π_tk N(z_tk; μ_tk, σ_tk²) and what it costs above the floor.
+
+    Attributes:
+        mu: Mean μ.
+        sigma: Standard deviation σ, above 0.
+        excess: Nats above the floor per step and channel, never negative; carried along because
+            computed again from μ and σ in float32 it could be.
+    """
+
+    mu: Float[Tensor, "b n d"]
+    sigma: Float[Tensor, "b n d"]
+    excess: Float[Tensor, "b n d"]
+
+    def sample(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Return z = μ + σ · noise, differentiable in μ and σ.
+
+        Args:
+            noise: Standard normal noise.
+
+        Returns:
+            z ~ q(z|x).
+        """
+        return self.mu + self.sigma * noise
+
+    def log_prob(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
+        """Return ln q(z|x).
+
+        Args:
+            z: Latents.
+
+        Returns:
+            Log-density in nats, summed over steps and channels.
+        """
+        standardised = (z - self.mu) / self.sigma
+        return standard_normal_log_prob(standardised) - self.sigma.log().sum(dim=(1, 2))
+
+
+class Latents(nn.Module, ABC):
+    """A posterior family and a prior that stay δ nats apart.
+
+    The constants are float64 buffers that follow the module to its device but never change their
+    precision, and that no state dict holds: ``config`` rebuilds them. Under autocast call the
+    methods with autocast disabled.
+
+    Args:
+        committed_rate: δ in nats per example, at least 0.
+        committed_terms: How δ is shared among steps and channels; sums to δ.
+        sigma_star: Standard deviation of the posterior at the floor.
+
+    Attributes:
+        n: Latent steps.
+        d: Latent channels.
+        params_per_step: Width of the raw network output per step: two numbers per channel.
+        committed_rate: δ in nats per example.
+        committed_terms: How δ is shared among steps and channels, in nats, float64.
+        sigma_star: Standard deviation σ* of the posterior at the floor, float64: the scale of a
+            unit's posterior, against which the spread of μ over the data is judged.
+    """
+
+    n: int
+    d: int
+    params_per_step: int
+    committed_rate: float
+    committed_terms: Float64[Tensor, "n d"]
+    sigma_star: Float64[Tensor, "n d"]
+
+    def __init__(
+        self,
+        committed_rate: float,
+        committed_terms: Float64[Tensor, "n d"],
+        sigma_star: Float64[Tensor, "n d"],
+    ) -> None:
+        super().__init__()
+        self.n, self.d = sigma_star.shape
+        self.params_per_step = 2 * self.d
+        self.committed_rate = committed_rate
+        self.register_buffer("committed_terms", committed_terms, persistent=False)
+        self.register_buffer("sigma_star", sigma_star, persistent=False)
+
+    @classmethod
+    @abstractmethod
+    def from_rate(cls, delta: float, n: int, d: int) -> "Latents":
+        """Build the pair whose committed rate is ``delta``.
+
+        Args:
+            delta: δ in nats per example.
+            n: Latent steps.
+            d: Latent channels.
+
+        Returns:
+            The pair.
+        """
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return plain arguments: ``type(self)(**self.config())`` is the same pair exactly."""
+
+    @abstractmethod
+    def posterior(self, params: Float[Tensor, "b n k"]) -> Posterior:
+        """Turn raw network output into q(z|x).
+
+        Args:
+            params: Raw output, any real numbers, k = ``params_per_step``, any floating type.
+
+        Returns:
+            The posterior, in float32 at least.
+        """
+
+    @abstractmethod
+    def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Turn standard normal noise into z ~ p(z).
+
+        Args:
+            noise: Standard normal noise.
+
+        Returns:
+            Latents distributed as the prior.
+        """
+
+    @abstractmethod
+    def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
+        """Return ln p(z).
+
+        Args:
+            z: Latents.
+
+        Returns:
+            Log-density in nats, summed over steps and channels.
+        """
+
+    def rate(self, q: Posterior) -> Float[Tensor, " b"]:
+        """Return KL(q(z|x) ‖ p), never below δ, eq. (1).
+
+        Args:
+            q: A posterior of this pair.
+
+        Returns:
+            Nats per example.
+        """
+        return self.committed_rate + q.excess.sum(dim=(1, 2))  # (1)
+
+    def rate_terms(self, q: Posterior) -> Float[Tensor, "b n d"]:
+        """Return the rate of every step and channel; they sum to ``rate(q)`` up to rounding.
+
+        Args:
+            q: A posterior of this pair.
+
+        Returns:
+            Nats, never negative.
+        """
+        return self.committed_terms.to(q.excess.dtype) + q.excess
+
+    def sample_prior(
+        self, count: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "count n d"]:
+        """Draw z ~ p(z) on this module's device.
+
+        Args:
+            count: Number of draws.
+            generator: Source of randomness, on any device; None for torch's own.
+
+        Returns:
+            Latents in float32.
+        """
+        device = self.sigma_star.device
+        source = device if generator is None else generator.device
+        noise = torch.randn(count, self.n, self.d, generator=generator, device=source)
+        return self.prior_from_noise(noise.float().to(device))
+
+    def to_decoder(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Return what the decoder reads: z itself, unless the pair rescales it.
+
+        Args:
+            z: Latents.
+
+        Returns:
+            The decoder's input.
+        """
+        return z
+
+    def extra_repr(self) -> str:
+        """Describe the pair in one line."""
+        return f"n={self.n}, d={self.d}, committed_rate={self.committed_rate:.6g} nats"
+
+    def _split(
+        self, params: Float[Tensor, "b n k"]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
+        """Check the raw output, lift half precision to float32, and cut it in two."""
+        if params.shape[1:] != (self.n, self.params_per_step):
+            raise ValueError(
+                f"params must have shape (b, {self.n}, {self.params_per_step}), "
+                f"got {tuple(params.shape)}"
+            )
+        exact = params.to(torch.promote_types(params.dtype, torch.float32))
+        first, second = exact.chunk(2, dim=-1)
+        return first, second
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Latents":
+        """Move the constants with the module but keep their precision: half loses the floor."""
+        exact = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, constant in exact.items():
+            moved = self._buffers[name]
+            if constant is not None and moved is not None:
+                self._buffers[name] = constant.to(moved.device)
+        return self

@@ -1,0 +1,229 @@
+"""The δ-VAE: x → q(z|x) → z → p(x|z), and the terms of its bound.
+
+Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, https://arxiv.org/abs/1901.03416:
+
+    −log p(x) ≤ E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z)),   KL(q(z|x) ‖ p(z)) ≥ δ for every q of the family.
+
+The model is put together from an encoder, a pair of posterior and prior (`deltavae.latents`), a decoder
+and an auxiliary prior. Without latents it is the decoder alone: the rival in every table.
+"""
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from deltavae.aux_prior import AuxiliaryPrior
+from deltavae.decoders import Decoder
+from deltavae.encoders import Encoder
+from deltavae.latents import Latents, Posterior
+from deltavae.sampling import draw
+from deltavae.terms import Terms
+
+
+@final
+class DeltaVAE(nn.Module):
+    """A latent-variable model with an autoregressive decoder and a committed rate.
+
+    Args:
+        decoder: p(x|z).
+        encoder: x → raw parameters of q(z|x); None without latents.
+        latents: The pair of posterior and prior; None without latents.
+        aux_prior: p_aux(z); None without latents, or where it is not wanted.
+
+    Raises:
+        ValueError: If the parts do not fit each other.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        encoder: Encoder | None = None,
+        latents: Latents | None = None,
+        aux_prior: AuxiliaryPrior | None = None,
+    ) -> None:
+        super().__init__()
+        if (encoder is None) != (latents is None):
+            raise ValueError("encoder and latents must be given both or neither")
+        shape = None if latents is None else (latents.n, latents.d)
+        if decoder.latent_shape != shape:
+            raise ValueError(f"decoder.latent_shape must be {shape}, got {decoder.latent_shape}")
+        if aux_prior is not None and tuple(aux_prior.loc.shape) != shape:
+            raise ValueError(
+                f"aux_prior must have shape {shape}, got {tuple(aux_prior.loc.shape)}"
+            )
+        self.decoder = decoder
+        self.encoder = encoder
+        self.latents = latents
+        self.aux_prior = aux_prior
+
+    def forward(
+        self,
+        x: UInt8[Tensor, "b ..."],
+        noise: Float[Tensor, "b n d"] | None = None,
+    ) -> Terms:
+        """Return the terms of the bound.
+
+        Args:
+            x: Events, integer levels.
+            noise: Standard normal noise of the posterior's draw; None without latents.
+
+        Returns:
+            Distortion, rate and aux_rate per example, in nats.
+
+        Raises:
+            ValueError: If noise is missing in a model with latents.
+        """
+        if self.latents is None:
+            distortion = -self.decoder.log_prob(x, None)
+            return Terms(distortion, torch.zeros_like(distortion))
+        if noise is None:
+            raise ValueError(
+                "noise must be given: standard normal, one value per step and channel"
+            )
+        q = self.encode(x)
+        z = q.sample(noise)
+        distortion = -self.decoder.log_prob(x, self.latents.to_decoder(z))
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            aux_rate = None
+            if self.aux_prior is not None:
+                if self.training:
+                    self.aux_prior.follow(q)
+                aux_rate = self.aux_prior.rate(q, z)
+            return Terms(distortion, self.latents.rate(q), self.latents.rate_terms(q), aux_rate)
+
+    def encode(self, x: UInt8[Tensor, "b ..."]) -> Posterior:
+        """Return q(z|x).
+
+        Args:
+            x: Events, integer levels.
+
+        Returns:
+            The posterior of every example, in full precision.
+
+        Raises:
+            ValueError: If the model has no latents.
+        """
+        if self.encoder is None or self.latents is None:
+            raise ValueError("this model has no latents: there is nothing to encode")
+        params = self.encoder(x)
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            return self.latents.posterior(params)
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        count: int,
+        *,
+        prior: Literal["aux", "model"] = "aux",
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "count n d"] | None:
+        """Draw latents from a prior.
+
+        Args:
+            count: Number of draws.
+            prior: "aux", the auxiliary prior, or "model", the prior of the bound.
+            generator: Source of randomness.
+
+        Returns:
+            z; None for a model without latents.
+
+        Raises:
+            ValueError: If the prior is unknown, or "aux" and the model has none.
+        """
+        if prior not in ("aux", "model"):
+            raise ValueError(f'prior must be "aux" or "model", got "{prior}"')
+        if self.latents is None:
+            return None
+        if prior == "model":
+            return self.latents.sample_prior(count, generator)
+        if self.aux_prior is None:
+            raise ValueError('prior must be "model": this model has no auxiliary prior')
+        return self.aux_prior.sample(count, generator)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: Float[Tensor, "b n d"],
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> UInt8[Tensor, "b ..."]:
+        """Draw one event for every z.
+
+        Args:
+            z: Latents.
+            generator: Source of randomness.
+            temperature: Scale of the decoder's logits, above 0.
+
+        Returns:
+            Drawn events.
+
+        Raises:
+            ValueError: If the model has no latents or temperature is not above 0.
+        """
+        if self.latents is None:
+            raise ValueError("this model has no latents: there is nothing to decode")
+        read = self.latents.to_decoder(z)
+        return draw(self.decoder, read, len(z), generator=generator, temperature=temperature)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        prior: Literal["aux", "model"] = "aux",
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> UInt8[Tensor, "count ..."]:
+        """Draw events: z from a prior, then x from the decoder.
+
+        Args:
+            count: Number of events, at least 1.
+            prior: "aux", the auxiliary prior, or "model", the prior of the bound.
+            generator: Source of randomness.
+            temperature: Scale of the decoder's logits, above 0.
+
+        Returns:
+            Drawn events.
+
+        Raises:
+            ValueError: If an argument is out of its range.
+        """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        z = self.sample_latents(count, prior=prior, generator=generator)
+        if z is None:
+            return draw(self.decoder, None, count, generator=generator, temperature=temperature)
+        return self.decode(z, generator=generator, temperature=temperature)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        start: UInt8[Tensor, "b ..."],
+        end: UInt8[Tensor, "b ..."],
+        *,
+        steps: int,
+        generator: torch.Generator | None = None,
+    ) -> UInt8[Tensor, "b steps ..."]:
+        """Decode points on the straight line between the posterior means of pairs of events.
+
+        Args:
+            start: Events at one end.
+            end: Events at the other.
+            steps: Points on the line, both ends included, at least 2.
+            generator: Source of the decoder's randomness.
+
+        Returns:
+            For each pair one drawn event per point.
+
+        Raises:
+            ValueError: If steps is below 2 or the model has no latents.
+        """
+        if steps < 2:
+            raise ValueError(f"steps must be at least 2, got {steps}")
+        a, b = self.encode(start).mu, self.encode(end).mu
+        weights = torch.linspace(0.0, 1.0, steps, device=a.device, dtype=a.dtype)
+        line = torch.lerp(a[:, None], b[:, None], weights[:, None, None])  # (b, steps, n, d)
+        return self.decode(line.flatten(0, 1), generator=generator).unflatten(0, line.shape[:2])

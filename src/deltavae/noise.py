@@ -1,0 +1,57 @@
+"""Standard normal noise as a pure function of (seed, step, example index).
+
+A counter-based generator: the counter (seed, step, index, coordinate) is mixed by the SplitMix64
+finaliser (Steele, Lea & Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014,
+https://doi.org/10.1145/2660193.2660195) into two 32-bit uniforms, which Box-Muller turns into one normal.
+The noise of an example does not depend on the batch, the process or the device it is drawn in, so
+that an interrupted and a two-process training repeat the uninterrupted one. Everything stays on the
+device of ``index``: no host-device wait.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+# Odd 64-bit constants of SplitMix64, as the signed integers that torch multiplies modulo 2^64.
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def _shift_right(x: Int64[Tensor, "..."], bits: int) -> Int64[Tensor, "..."]:
+    # torch shifts signed integers arithmetically; the mask makes the shift logical.
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
+    x = x + _GOLDEN
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+def counter_normal(
+    seed: int, step: int, index: Int64[Tensor, " b"], shape: tuple[int, ...]
+) -> Float[Tensor, "b ..."]:
+    """Draw standard normal noise that depends on nothing but its arguments.
+
+    Args:
+        seed: Seed of the run.
+        step: Optimiser step.
+        index: Position of each example in its data set.
+        shape: Shape of one example's noise.
+
+    Returns:
+        Noise of shape (b, *shape), float32, on the device of ``index``.
+    """
+    size = math.prod(shape)
+    key = _mix(torch.tensor([seed, step], dtype=torch.int64))
+    counter = _mix(_mix(index + key[0].item()) + key[1].item())  # (b,)
+    coordinate = torch.arange(size, device=index.device, dtype=torch.int64)
+    bits = _mix(counter[:, None] + _mix(coordinate)[None])  # (b, size)
+    u = (_shift_right(bits, 32).double() + 0.5) * 2.0**-32  # in (0, 1)
+    v = (bits & 0xFFFFFFFF).double() * 2.0**-32  # in [0, 1)
+    normal = torch.sqrt(-2.0 * torch.log(u)) * torch.cos(2.0 * math.pi * v)  # Box-Muller
+    return normal.float().reshape(index.shape[0], *shape)
