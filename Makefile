@@ -65,10 +65,9 @@ $(DEV): $(RUNTIME)
 	$(PIP) --no-deps --force-reinstall docstring_parser_fork
 	@touch $@
 
-# The demo's runs. A finished run has its metrics.json; one that was interrupted goes on from its checkpoint.
+# The demo's runs. A finished run has its metrics.json; one that was interrupted goes on.
 runs/demo/metrics.json: CONFIG := configs/demo/delta-vae.yaml
 runs/demo-no-latents/metrics.json: CONFIG := configs/demo/no-latents.yaml
 runs/demo-vae/metrics.json: CONFIG := configs/demo/vae.yaml
 $(DEMO:=/metrics.json): | $(RUNTIME)
-	$(BIN)/deltavae fit --config $(CONFIG) --run-dir $(@D) \
-	  $(if $(wildcard $(@D)/checkpoints/last.ckpt),--resume)
+	$(BIN)/deltavae fit --run-dir $(@D) $(if $(wildcard $(@D)/config.yaml),--resume,--config $(CONFIG))

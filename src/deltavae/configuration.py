@@ -8,6 +8,9 @@ of latent steps (one per row), the channels, the solved prior.
 from collections.abc import Mapping
 from typing import Any
 
+from jaxtyping import Float64
+from torch import Tensor
+
 from deltavae.latents import AR1, Latents, Standard
 from deltavae.likelihoods import default_likelihood
 from deltavae.rates import ladder, solve_alpha
@@ -43,6 +46,46 @@ def parse_alpha(text: str) -> tuple[float, float]:
     if len(values) not in (1, 2) or not all(abs(value) < 1 for value in values):
         raise ValueError(f"alpha must be A or LO:HI with every |alpha| < 1, got {text}")
     return values[0], values[-1]
+
+
+def ladder_rate(
+    n: int,
+    d: int,
+    *,
+    delta_bits: float | None = None,
+    delta_nats: float | None = None,
+    alpha: str | None = None,
+) -> Float64[Tensor, " d"]:
+    """Find the AR(1) prior's coefficients from a committed rate, a ladder, or both.
+
+    Args:
+        n: Latent steps.
+        d: Latent channels.
+        delta_bits: Committed rate in bits per example.
+        delta_nats: The same in nats; not together with delta_bits.
+        alpha: "A" or "LO:HI"; with a rate the ladder is scaled to hit it.
+
+    Returns:
+        α of every channel.
+
+    Raises:
+        ValueError: If nothing or too much is given, or a value is out of its range.
+    """
+    for name, value in (("n", n), ("d", d)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if delta_bits is not None and delta_nats is not None:
+        raise ValueError("delta_bits and delta_nats: give one of them")
+    for name, rate in (("delta_bits", delta_bits), ("delta_nats", delta_nats)):
+        if rate is not None and not rate > 0:
+            raise ValueError(f"{name} must be above 0, got {rate}")
+    bounds = None if alpha is None else parse_alpha(alpha)
+    nats = delta_nats if delta_bits is None else bits_to_nats(delta_bits)
+    if nats is not None:
+        return solve_alpha(nats, n=n, d=d, bounds=bounds)
+    if bounds is None:
+        raise ValueError("give delta_bits, delta_nats or alpha")
+    return ladder(*bounds, d)
 
 
 def build_latents(
@@ -82,11 +125,7 @@ def build_latents(
     if cls is Standard and delta_bits is None:
         return Standard(n, d, **options)
     if alpha is not None:
-        lo, hi = parse_alpha(alpha)
-        if delta_bits is None:
-            return AR1(n, ladder(lo, hi, d).tolist(), **options)
-        solved = solve_alpha(bits_to_nats(delta_bits), n=n, d=d, bounds=(lo, hi))
-        return AR1(n, solved.tolist(), **options)
+        return AR1(n, ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist(), **options)
     delta = bits_to_nats(DEFAULT_RATE_BITS if delta_bits is None else delta_bits)
     return cls.from_rate(delta, n, d, **options)  # type: ignore[attr-defined, no-any-return]
 

@@ -1,6 +1,6 @@
 """Every plot, one function each: numbers in, a matplotlib Figure or a Pillow image out.
 
-The object interface of matplotlib is used throughout: no pyplot, no global state, no screen needed.
+The object interface of matplotlib is used throughout: no pyplot, no global state, no screen.
 Units: bits for rates and distortion, steps for time. Line colours are those of Okabe & Ito, Color
 Universal Design, https://jfly.uni-koeln.de/color/, told apart with every kind of colour vision;
 heat maps use cividis, whose lightness grows evenly.
@@ -68,12 +68,14 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
     for axes, (key, title) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         for i, (name, log) in enumerate(logs.items()):
             entries = [entry for entry in log if key in entry]
+            if not entries:
+                continue
             colour = COLOURS[i % len(COLOURS)]
             steps = [entry["step"] for entry in entries]
             marker = "o" if len(entries) < 2 else None
             values = [entry[key] for entry in entries]
             axes.plot(steps, values, color=colour, marker=marker, linewidth=1.4, label=name)
-            if key == "rate_bits" and entries and entries[-1].get("committed_rate_bits"):
+            if key == "rate_bits" and entries[-1].get("committed_rate_bits"):
                 axes.axhline(entries[-1]["committed_rate_bits"], color=colour, linestyle="--")
         _style(axes, title, "optimiser step", "bits per example")
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -232,7 +234,12 @@ def wrap(images: UInt8[np.ndarray, "m c h w"], columns: int) -> UInt8[np.ndarray
 
     Returns:
         The images in rows and columns.
+
+    Raises:
+        ValueError: If there is no image or columns is below 1.
     """
+    if len(images) == 0 or columns < 1:
+        raise ValueError(f"images and columns must be at least 1, got {len(images)} and {columns}")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     padded = np.zeros((rows * columns, *images.shape[1:]), np.uint8)
@@ -240,22 +247,44 @@ def wrap(images: UInt8[np.ndarray, "m c h w"], columns: int) -> UInt8[np.ndarray
     return padded.reshape(rows, columns, *images.shape[1:])
 
 
-def save_image_grid(images: UInt8[np.ndarray, "*grid c h w"], levels: int, path: Path) -> None:
+def beside(*pictures: Image.Image) -> Image.Image:
+    """Put images of one height side by side, a broad grey line between them.
+
+    Args:
+        pictures: At least one image, all of the same height.
+
+    Returns:
+        The images in one.
+    """
+    gap = 10
+    width = sum(picture.width + gap for picture in pictures) - gap
+    whole = Image.new("RGB", (width, pictures[0].height), (_GAP_LEVEL,) * 3)
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width + gap
+    return whole
+
+
+def save_image_grid(
+    images: UInt8[np.ndarray, "m c h w"], levels: int, path: Path, *, columns: int | None = None
+) -> None:
     """Write a grid of images as PNG.
 
     Args:
-        images: Images (m, C, H, W), laid out nearly square, or (rows, columns, C, H, W).
+        images: Images of 1 or 3 channels, at least one.
         levels: Number of levels of a pixel.
         path: Where to; must end in .png.
+        columns: Images per row, at least 1; None: as many as make the grid nearly square.
 
     Raises:
-        ValueError: If path has another ending or the images are not as `image_grid` requires.
+        ValueError: If path has another ending, columns is below 1, or the images are not as
+            `image_grid` requires.
     """
     if path.suffix.lower() != ".png":
-        raise ValueError(f"out must end in .png, got {path}")
-    if images.ndim == 4:
-        images = wrap(images, math.ceil(math.sqrt(len(images))))
-    data = to_png(image_grid(images, levels))
+        raise ValueError(f"path must end in .png, got {path}")
+    grid = wrap(images, math.ceil(math.sqrt(len(images))) if columns is None else columns)
+    data = to_png(image_grid(grid, levels))
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
@@ -286,9 +315,7 @@ def to_data_uri(picture: Figure | Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _channel_bits(
-    alpha: Float[torch.Tensor, " d"], n: int
-) -> Float[np.ndarray, " d"]:
+def _channel_bits(alpha: Float[torch.Tensor, " d"], n: int) -> Float[np.ndarray, " d"]:
     # δ of each channel by itself: the committed terms summed over the steps.
     bits: Float[np.ndarray, " d"] = nats_to_bits(committed_terms(alpha, n).sum(0)).numpy()
     return bits

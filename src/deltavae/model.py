@@ -226,4 +226,5 @@ class DeltaVAE(nn.Module):
         a, b = self.encode(start).mu, self.encode(end).mu
         weights = torch.linspace(0.0, 1.0, steps, device=a.device, dtype=a.dtype)
         line = torch.lerp(a[:, None], b[:, None], weights[:, None, None])  # (b, steps, n, d)
-        return self.decode(line.flatten(0, 1), generator=generator).unflatten(0, line.shape[:2])
+        drawn = self.decode(line.flatten(0, 1), generator=generator)
+        return drawn.reshape(len(start), steps, *drawn.shape[1:])

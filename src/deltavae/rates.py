@@ -39,7 +39,7 @@ Alpha: TypeAlias = float | Sequence[float] | npt.NDArray[np.floating] | Tensor
 # Beyond this α the spacing of float64 below 1 costs more than 1e-9 of δ.
 ALPHA_MAX = 1.0 - 1e-6
 _SCALE_MAX = math.atanh(ALPHA_MAX)
-_LADDER_MAX = 1 << 20  # channels up to which the error of a ladder looks for a d that carries δ
+_LADDER_MAX = 1 << 16  # channels up to which the error of a ladder looks for a d that carries δ
 
 
 def channels(alpha: Alpha) -> Float64[Tensor, " d"]:

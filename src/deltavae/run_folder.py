@@ -185,7 +185,9 @@ class RunFolder:
         try:
             config = yaml.safe_load(self.config.read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.config}: not valid YAML: {' '.join(str(error).split())}") from error
+            raise ValueError(
+                f"{self.config}: not valid YAML: {' '.join(str(error).split())}"
+            ) from error
         if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
             raise ValueError(f'{self.config}: the key "model" is missing')
         return config
@@ -215,7 +217,9 @@ class RunFolder:
 
     def _read_weights(self, model: DeltaVAE) -> dict[str, Tensor]:
         if not self.weights.is_file():
-            hint = " (training has not finished: fit --resume)" if self.checkpoint.is_file() else ""
+            hint = (
+                " (training has not finished: fit --resume)" if self.checkpoint.is_file() else ""
+            )
             raise ValueError(f"{self.weights}: no weights in this run folder{hint}")
         try:
             tensors = load_file(self.weights)

@@ -14,7 +14,7 @@ import csv
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from deltavae import aux_prior
@@ -246,9 +246,13 @@ class DeltaVAEDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Return the loader of this process's share of every batch."""
-        rank, world = (0, 1) if self.trainer is None else (
-            self.trainer.global_rank,
-            self.trainer.world_size,
+        rank, world = (
+            (0, 1)
+            if self.trainer is None
+            else (
+                self.trainer.global_rank,
+                self.trainer.world_size,
+            )
         )
         size = len(self.data.train.images)
         sampler = StepSampler(size, self.steps, self.batch_size, self.seed, rank, world)
@@ -442,6 +446,7 @@ def train(
     ema_decay: float = 0.999,
     checkpoint_minutes: float = 2.0,
     resume: bool = False,
+    callbacks: Sequence[pl.Callback] = (),
     trainer: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Train into a run folder; afterwards the module holds the averaged weights.
@@ -453,6 +458,7 @@ def train(
         ema_decay: Decay of the weight average.
         checkpoint_minutes: Time between two checkpoints.
         resume: Go on from the run's last checkpoint, where there is one.
+        callbacks: Further Lightning callbacks, a progress bar for example.
         trainer: Further arguments of Lightning's Trainer.
 
     Returns:
@@ -465,17 +471,19 @@ def train(
     """
     checkpoint = RunCheckpoint(run.checkpoint, timedelta(minutes=checkpoint_minutes))
     given = dict(trainer or {})
+    averaging = WeightAveraging(avg_fn=ema(ema_decay), use_buffers=False)
+    quiet = {"devices": 1, "enable_model_summary": False, "enable_progress_bar": False}
     pl_trainer = pl.Trainer(
-        **{"devices": 1, "enable_model_summary": False, **given},
+        **{**quiet, **given},
         max_epochs=1,
-        callbacks=[WeightAveraging(avg_fn=ema(ema_decay), use_buffers=False), checkpoint],
+        callbacks=[averaging, *callbacks, checkpoint],
         logger=[CSVLog(run.log), TensorBoardLogger(run.path, name="", version="tensorboard")],
         plugins=[AtomicCheckpointIO()],
         log_every_n_steps=module.log_every,
         use_distributed_sampler=False,
     )
     from_checkpoint = run.checkpoint if resume and run.checkpoint.is_file() else None
-    pl_trainer.fit(module, datamodule=data, ckpt_path=from_checkpoint)
+    pl_trainer.fit(module, datamodule=data, ckpt_path=from_checkpoint, weights_only=True)
     return Outcome(
         step=pl_trainer.global_step,
         seconds=module.seconds,

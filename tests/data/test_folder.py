@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from deltavae.data import load_data
+from deltavae.data.folder import load_folder
 
 
 def write(path: Path, image: np.ndarray) -> None:
@@ -106,6 +107,8 @@ def test_mixed_sizes_need_size(tmp_path):
 def test_bad_folders_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"^data folder '.*/missing' does not exist; permitted: "):
         load_data(str(tmp_path / "missing"))
+    with pytest.raises(ValueError, match=r"missing must be a folder of images, there is none$"):
+        load_folder(tmp_path / "missing")
     with pytest.raises(ValueError, match=r"has no images \(bmp, .*, png, .*\)$"):
         load_data(str(tmp_path))
     write(tmp_path / "one.png", pictures(1)[0])

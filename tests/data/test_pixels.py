@@ -44,11 +44,7 @@ def test_grey_in_chunks_covers_every_image():
 def test_box_filter_is_the_mean_of_blocks():
     images = colours(50, 6, 12)  # 2×4 pixels to one
     mean = images.reshape(50, 3, 3, 2, 3, 4).mean((3, 5))
-    # Pillow rounds to eight bits after each of its two passes.
-    assert np.abs(pixels.resize(images, 3) - mean).max() <= 1.0
-    assert abs((pixels.resize(images, 3) - mean).mean()) < 0.1
-    flat = np.repeat(np.repeat(colours(1, 3, 3), 2, axis=2), 4, axis=3)
-    assert np.array_equal(pixels.resize(flat, 3), colours(1, 3, 3))
+    assert np.array_equal(pixels.resize(images, 3), np.rint(mean))
 
 
 def test_upsampling_by_a_whole_factor_repeats_pixels():

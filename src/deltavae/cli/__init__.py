@@ -74,7 +74,7 @@ def _run(command: str, words: list[str]) -> int:
         return int(function(options))
     except (ValueError, OSError) as error:
         return _fail(str(error), 2)
-    except parsing.Failure as error:
+    except parsing.CommandError as error:
         return _fail(str(error), 1)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ArgumentParser
+from jsonargparse._actions import ActionConfigFile  # the public name is not exported to mypy
 
 from deltavae.cli import COMMANDS
 from deltavae.decoders import Decoder
@@ -29,7 +30,7 @@ _DERIVED = {
 }
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """A command failed for no fault of its input: exit status 1."""
 
 
@@ -54,9 +55,18 @@ class Parser(ArgumentParser):
         """
         raise ValueError(self._shorten(message)) from ex
 
-    def format_help(self) -> str:
-        """Return the help with dashes in the flags."""
-        dashed = re.sub(r"--[a-z][a-z_.]*", lambda m: m[0].replace("_", "-"), super().format_help())
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """Return the help with dashes in the flags.
+
+        Args:
+            formatter: Not used: the parser's own.
+
+        Returns:
+            The text.
+        """
+        dashed = re.sub(
+            r"--[a-z][a-z_.]*", lambda m: m[0].replace("_", "-"), super().format_help()
+        )
         return dashed.replace("--print-config", "--print_config")
 
     def _shorten(self, message: str) -> str:
@@ -70,13 +80,17 @@ class Parser(ArgumentParser):
         option = f"--{key[1].replace('_', '-')}: " if key else ""
         refused = re.search(r"Option '([^']+)' is not accepted", message)
         if refused:
-            return f"{option}unknown option {refused[1]} (see --{key[1] if key else ''}.help CLASS)"
+            return (
+                f"{option}unknown option {refused[1]} (see --{key[1] if key else ''}.help CLASS)"
+            )
         value = re.search(r"Given value: (.*)", message)
         lines = [line.strip(" -") for line in message.splitlines()]
         kept = [line for line in lines if line.startswith(("Expected", "Problem", "Not a valid"))]
         names = [path.rpartition(".")[2] for path in self._class_names(key[1] if key else "")]
         if value and names:
-            return f"{option}got {value[1]}, permitted: {', '.join(names)}{nearest(value[1], names)}"
+            return (
+                f"{option}got {value[1]}, permitted: {', '.join(names)}{nearest(value[1], names)}"
+            )
         told = "; ".join(kept) or " ".join(lines[1:] if key and len(lines) > 1 else lines)
         return f"{option}{told}" + (f", got {value[1]}" if value else "")
 
@@ -92,7 +106,8 @@ class Parser(ArgumentParser):
         }
         if key not in bases:
             return []
-        names = [cls.__name__ for cls in bases[key].__subclasses__()]
+        known: list[type] = type.__subclasses__(bases[key])
+        names = [cls.__name__ for cls in known]
         special = {"latents": ["none"], "encoder": list(ENCODERS)}
         return special.get(key, []) + names
 
@@ -199,10 +214,14 @@ def _add_fit(parser: Parser) -> None:
     _add_data(data, required=True)
     data.add_argument("--run_dir", type=Path, required=True, help="folder of the run, made anew")
     data.add_argument(
-        "--resume", action="store_true", help="go on exactly where the run stopped, with its options"
+        "--resume",
+        action="store_true",
+        help="go on exactly where the run stopped, with its options",
     )
     data.add_argument(
-        "--trust", action="store_true", help="take classes from outside deltavae in a configuration"
+        "--trust",
+        action="store_true",
+        help="take classes from outside deltavae in a configuration",
     )
     rate = parser.add_argument_group("committed rate")
     rate.add_argument(
@@ -213,7 +232,9 @@ def _add_fit(parser: Parser) -> None:
         "--alpha", type=str | None, help="AR1: A or LO:HI, the prior's coefficients, instead of δ"
     )
     rate.add_argument("--aux_hidden", type=int, default=64, help="LSTM units, auxiliary prior")
-    skip = {f"{part}.init_args.{name}" for part, names in _DERIVED.items() for name in names}
+    skip: set[str | int] = {
+        f"{part}.init_args.{name}" for part, names in _DERIVED.items() for name in names
+    }
     parser.add_function_arguments(_components, skip=skip, as_group=True)
     parser.set_defaults(
         {
@@ -230,7 +251,12 @@ def _add_fit(parser: Parser) -> None:
     end.add_argument("--prior_steps", type=int, default=2000, help="steps of the prior's last fit")
     _add_measuring(end)
     owned = {"callbacks", "logger", "plugins", "precision", "max_epochs", "max_steps", "max_time"}
-    owned |= {"log_every_n_steps", "use_distributed_sampler", "gradient_clip_val", "default_root_dir"}
+    owned |= {
+        "log_every_n_steps",
+        "use_distributed_sampler",
+        "gradient_clip_val",
+        "default_root_dir",
+    }
     owned |= {"gradient_clip_algorithm", "min_epochs", "min_steps", "enable_checkpointing"}
     parser.add_class_arguments(Trainer, "trainer", skip=owned)
 
@@ -273,7 +299,10 @@ def _add_data(group: Any, *, required: bool) -> None:
 
 def _add_measuring(group: Any) -> None:
     group.add_argument(
-        "--importance_samples", type=int, default=8, help="K of the importance-weighted bounds; 0: none"
+        "--importance_samples",
+        type=int,
+        default=8,
+        help="K of the importance-weighted bounds; 0: none",
     )
     group.add_argument("--limit", type=int | None, help="measure the first so many examples only")
 
@@ -281,7 +310,9 @@ def _add_measuring(group: Any) -> None:
 def _add_run(parser: Parser) -> None:
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument(
-        "--trust", action="store_true", help="take classes from outside deltavae in its configuration"
+        "--trust",
+        action="store_true",
+        help="take classes from outside deltavae in its configuration",
     )
 
 
@@ -337,11 +368,11 @@ def _add_report(parser: Parser) -> None:
 def _add_rate(parser: Parser) -> None:
     parser.add_argument("--n", type=int, required=True, help="latent steps")
     parser.add_argument("--d", type=int, required=True, help="latent channels")
-    parser.add_argument("--delta_bits", type=float | None, help="committed rate to solve for, bits")
+    parser.add_argument(
+        "--delta_bits", type=float | None, help="committed rate to solve for, bits"
+    )
     parser.add_argument("--delta_nats", type=float | None, help="the same in nats")
     parser.add_argument(
         "--alpha", type=str | None, help="A or LO:HI; with a δ the ladder is scaled to hit it"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-

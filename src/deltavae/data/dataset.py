@@ -37,6 +37,7 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray | None = None
+    places: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -59,7 +60,8 @@ class Split:
     def take(self, index: Int64[np.ndarray, " m"]) -> "Split":
         """The examples at these places, copied."""
         labels = None if self.labels is None else self.labels[index]
-        return Split(np.ascontiguousarray(self.images[index]), labels)
+        places = index if self.places is None else self.places[index]
+        return Split(np.ascontiguousarray(self.images[index]), labels, places)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,18 @@ class Dataset:
         """Dimensions C·H·W of one image: the divisor of bits/dim."""
         c, h, w = self.shape
         return c * h * w
+
+    @property
+    def in_source_order(self) -> Split:
+        """Both splits together: in the order of the source where one was cut off the other."""
+        parts = (self.train, self.test)
+        images = np.concatenate([split.images for split in parts])
+        labels = [split.labels for split in parts if split.labels is not None]
+        both = Split(images, np.concatenate(labels) if len(labels) == len(parts) else None)
+        places = [split.places for split in parts if split.places is not None]
+        if len(places) < len(parts):
+            return both
+        return both.take(np.argsort(np.concatenate(places)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -163,7 +177,7 @@ class Dataset:
         return replace(reduced, levels=levels)
 
     def _map(self, change: Callable[[np.ndarray], np.ndarray], note: str) -> "Dataset":
-        splits = (Split(change(s.images), s.labels) for s in (self.train, self.test))
+        splits = (Split(change(s.images), s.labels, s.places) for s in (self.train, self.test))
         train, test = splits
         return replace(self, train=train, test=test, notes=(*self.notes, note))
 

@@ -84,7 +84,7 @@ class GatedPixelCNN(Decoder):
             if z is not None and str(i) in self.attention:
                 pixels = h.flatten(2).transpose(1, 2)  # (b, p, c)
                 read = self.attention[str(i)](pixels, z, self.visible)
-                h = h + read.transpose(1, 2).unflatten(2, h.shape[2:])
+                h = h + read.transpose(1, 2).reshape(h.shape)
         return self.head(h).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
 
     def to_sequence(self, x: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b p c"]:
@@ -93,4 +93,4 @@ class GatedPixelCNN(Decoder):
 
     def from_sequence(self, sequence: UInt8[Tensor, "b p c"]) -> UInt8[Tensor, "b c h w"]:
         """Invert `to_sequence`."""
-        return sequence.transpose(1, 2).unflatten(2, self.event_shape[1:])
+        return sequence.transpose(1, 2).reshape(len(sequence), *self.event_shape)

@@ -48,7 +48,7 @@ class AntiCausalEncoder(Encoder):
         image_shape: tuple[int, int, int],
         levels: int,
         params_per_step: int,
-        channels: int = 32,
+        channels: int = 16,
         layers: int = 4,
         kernel_size: int = 5,
     ) -> None:
@@ -87,7 +87,7 @@ class NonCausalEncoder(Encoder):
         image_shape: tuple[int, int, int],
         levels: int,
         params_per_step: int,
-        channels: int = 32,
+        channels: int = 16,
         layers: int = 4,
         kernel_size: int = 5,
     ) -> None:

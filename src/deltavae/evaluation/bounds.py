@@ -6,19 +6,20 @@ One draw gives the two bounds that a δ-VAE reports (`deltavae.terms`), K draws 
     aux_neg_elbo = E_q[−log p(x|z)] + KL(q ‖ p_aux),
     L_K = −log (1/K) Σ_k w_k,   w_k = p(x|z_k) p(z_k) / q(z_k|x),   z_k ~ q(z|x).          (1)
 
-E L_1 = neg_elbo, E L_K never rises with K, and L_K → −log p(x) where the weights are bounded. With p_aux in
-the place of p the same holds of the model p_aux(z) p(x|z); both bounds share their draws.
+E L_1 = neg_elbo, E L_K never rises with K, and L_K → −log p(x) where the weights are bounded. With
+p_aux in the place of p the same holds of the model p_aux(z) p(x|z); both bounds share their draws.
 
 Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, section 3,
 https://arxiv.org/abs/1509.00519
 
-Everything is kept per example and in float64, so that standard errors come for free; the nets run in
-the model's own precision. Draws k = 1..K are decoded one after the other: memory does not grow with K,
-and no result depends on the batch size beyond the rounding of the nets.
+Everything is kept per example and summed in float64, so that standard errors come for free; the
+nets run in the model's own precision. The K draws are decoded one after the other: memory does
+not grow with K, and beyond the nets' rounding no result depends on the batch size.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -32,12 +33,12 @@ from deltavae.terms import Terms
 
 
 @dataclass(frozen=True)
-class ImportanceBound:
+class ImportanceBounds:
     """Importance-weighted upper bounds on −log p(x), in nats per example.
 
     Attributes:
-        model: L_K under the model's prior p.
-        aux: L_K under the auxiliary prior p_aux; None where the model has none.
+        model: L_K under the model's prior.
+        aux: L_K under the auxiliary prior; None where the model has none.
     """
 
     model: Float64[Tensor, " m"]
@@ -52,34 +53,135 @@ def draw_terms(
     generator: torch.Generator,
     batch_size: int = 256,
 ) -> Terms:
-    """Compute the terms of the bound for every example, with one draw of z.
+    """Compute the terms of the bound of every example, with one draw of z.
+
+    A q that does not fit the model or the events is a ValueError.
 
     Args:
         model: The model.
         x: Events, integer levels.
-        q: Their posteriors, on the CPU (`encode_images`); None for a model without latents.
-        generator: Source of the draws, on the CPU.
+        q: Their posteriors on the CPU (`encode_images`); None for a model without latents.
+        generator: Source of the draw, on the CPU.
         batch_size: Events per forward pass, at least 1.
 
     Returns:
-        What the model's forward returns for all events at once, in float64 on the CPU. The rate is
-        summed in float64: it is not below δ by a rounding.
+        What the model's forward returns, for all events, in float64 on the CPU; the rate is summed
+        in float64, so that rounding cannot push it below δ.
+    """
+    _check(model, x, q)
+    noise = None if q is None else _noise(q, generator)
+    parts = []
+    with evaluating(model) as device:
+        for batch in batches(len(x), batch_size):
+            events = torch.from_numpy(x[batch]).to(device)
+            if q is None or noise is None:
+                terms = model(events)
+            else:
+                terms = _terms(model, events, _at(q, batch, device), noise[batch].to(device))
+            parts.append(terms)
+    joined = {f.name: _join([getattr(part, f.name) for part in parts]) for f in fields(Terms)}
+    return Terms(**joined)  # type: ignore[arg-type]
+
+
+def importance_bounds(
+    model: DeltaVAE,
+    x: UInt8[np.ndarray, "m ..."],
+    q: Posterior,
+    samples: int,
+    *,
+    generator: torch.Generator,
+    batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> ImportanceBounds:
+    """Compute the importance-weighted bounds (1) of every example.
+
+    Args:
+        model: A model with latents.
+        x: Events, integer levels.
+        q: Their posteriors on the CPU (`encode_images`).
+        samples: Draws K per example, at least 1.
+        generator: Source of the draws, on the CPU.
+        batch_size: Events per forward pass, at least 1.
+        progress: Called with the number of draws done after each.
+
+    Returns:
+        The bounds under both priors, from the same draws, on the CPU.
 
     Raises:
-        ValueError: If q is missing in a model with latents, or batch_size is below 1.
+        ValueError: If samples is below 1, or q does not fit the model or the events.
     """
-    if model.latents is None:
-        distortion = _distortion(model, x, None, batch_size)
-        return Terms(distortion, torch.zeros_like(distortion))
-    q = _required(q)
-    z = q.sample(_noise(q, generator))
-    distortion = _distortion(model, x, z, batch_size)
-    prior, aux = model.aux_prior, []
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    _check(model, x, q)
+    total: Tensor | None = None
     with evaluating(model) as device:
-        for batch in batches(len(x) if prior is not None else 0, batch_size):
-            part = Posterior(q.mu[batch], q.sigma[batch], q.excess[batch])
-            assert prior is not None
-            aux.append(prior.rate(_to(part, device), z[batch].to(device)).cpu().double())
-        exact = _to(q, device, torch.float64)
-        rate, rate_terms = model.latents.rate(exact).cpu(), model.latents.rate_terms(exact).cpu()
-    return Terms(distortion, rate, rate_terms, torch.cat(aux) if aux else None)
+        for k in range(samples):
+            noise = _noise(q, generator)
+            parts = []
+            for batch in batches(len(x), batch_size):
+                events = torch.from_numpy(x[batch]).to(device)
+                posterior = _at(q, batch, device)
+                parts.append(_log_weights(model, events, posterior, noise[batch].to(device)).cpu())
+            log_weights = torch.cat(parts, dim=1)
+            total = log_weights if total is None else torch.logaddexp(total, log_weights)
+            if progress is not None:
+                progress(k + 1)
+    assert total is not None
+    bounds = math.log(samples) - total  # (1)
+    return ImportanceBounds(bounds[0], bounds[1] if len(bounds) > 1 else None)
+
+
+def _terms(
+    model: DeltaVAE, x: UInt8[Tensor, "b ..."], q: Posterior, noise: Float[Tensor, "b n d"]
+) -> Terms:
+    # As DeltaVAE.forward, but for the sums of the rate in float64.
+    assert model.latents is not None
+    z = q.sample(noise)
+    exact = _exact(q)
+    return Terms(
+        -model.decoder.log_prob(x, model.latents.to_decoder(z)),
+        model.latents.rate(exact),
+        model.latents.rate_terms(exact),
+        None if model.aux_prior is None else model.aux_prior.rate(q, z),
+    )
+
+
+def _log_weights(
+    model: DeltaVAE, x: UInt8[Tensor, "b ..."], q: Posterior, noise: Float[Tensor, "b n d"]
+) -> Float64[Tensor, "priors b"]:
+    # log w_k of (1) under the model's prior and, where there is one, under the auxiliary prior.
+    assert model.latents is not None
+    exact = _exact(q)
+    z = exact.sample(noise.double())
+    read = model.latents.to_decoder(z).to(q.mu.dtype)
+    log_likelihood = model.decoder.log_prob(x, read).double()
+    log_priors = [model.latents.log_prior(z)]
+    if model.aux_prior is not None:
+        log_priors.append(model.aux_prior.log_prob(z.to(q.mu.dtype)).double())
+    return log_likelihood + torch.stack(log_priors) - exact.log_prob(z)
+
+
+def _check(model: DeltaVAE, x: UInt8[np.ndarray, "m ..."], q: Posterior | None) -> None:
+    shape = None if q is None else tuple(q.mu.shape)
+    latents = model.latents
+    needed = None if latents is None else (len(x), latents.n, latents.d)
+    if shape != needed:
+        raise ValueError(f"q must have shape {needed} for this model and these x, got {shape}")
+
+
+def _noise(q: Posterior, generator: torch.Generator) -> Float[Tensor, "m n d"]:
+    # For all examples at once: so the draws do not depend on the batch size.
+    return torch.randn(q.mu.shape, generator=generator, dtype=q.mu.dtype)
+
+
+def _at(q: Posterior, batch: slice, device: torch.device) -> Posterior:
+    return Posterior(q.mu[batch].to(device), q.sigma[batch].to(device), q.excess[batch].to(device))
+
+
+def _exact(q: Posterior) -> Posterior:
+    return Posterior(q.mu.double(), q.sigma.double(), q.excess.double())
+
+
+def _join(parts: list[Tensor | None]) -> Tensor | None:
+    present = [part.double().cpu() for part in parts if part is not None]
+    return torch.cat(present) if present else None

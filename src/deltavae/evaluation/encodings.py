@@ -52,7 +52,7 @@ def batches(count: int, batch_size: int) -> Iterator[slice]:
 def encode_images(
     model: DeltaVAE, images: UInt8[np.ndarray, "m ..."], batch_size: int = 256
 ) -> Posterior:
-    """Encode a data set.
+    """Encode a data set; a model without latents is a ValueError.
 
     Args:
         model: A model with latents.
@@ -61,9 +61,6 @@ def encode_images(
 
     Returns:
         The posterior of every event, on the CPU, in the precision of the model.
-
-    Raises:
-        ValueError: If the model has no latents or batch_size is below 1.
     """
     parts = []
     with evaluating(model) as device:

@@ -149,7 +149,7 @@ class AR1Prior(Distribution):
         """
         if self._validate_args:
             self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape, self._extended_shape())
+        shape = torch.broadcast_shapes(value.shape, self._extended_shape())  # type: ignore[no-untyped-call]
         white = self.whiten(value.expand(shape))
         log_det = (self.event_shape[0] - 1) * self._innovation_scale().log().sum(-1)
         squares = (white.square() + math.log(2 * math.pi)).sum(dim=(-2, -1))

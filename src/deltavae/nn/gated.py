@@ -38,8 +38,8 @@ class GatedLayer(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
-        self.half = kernel_size // 2
-        rows = self.half + 1
+        self.reach = kernel_size // 2
+        rows = self.reach + 1
         self.vertical = nn.Conv2d(channels, 2 * channels, (rows, kernel_size))
         self.horizontal = nn.Conv2d(channels, 2 * channels, (1, rows))
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
@@ -49,7 +49,7 @@ class GatedLayer(nn.Module):
         self, v: Float[Tensor, "b c h w"], h: Float[Tensor, "b c h w"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
         """Return the two stacks one layer further."""
-        p = self.half
+        p = self.reach
         above = self.vertical(F.pad(v, (p, p, p, 0)))
         left = self.horizontal(F.pad(h, (p, 0, 0, 0)))
         return v + gate(above), h + self.out(gate(left + self.link(above)))
@@ -71,8 +71,8 @@ class GatedStack(nn.Module):
     def __init__(self, in_channels: int, channels: int, layers: int, kernel_size: int) -> None:
         super().__init__()
         check_network(channels, layers, kernel_size)
-        self.half = kernel_size // 2
-        rows = self.half + 1
+        self.reach = kernel_size // 2
+        rows = self.reach + 1
         self.embed_vertical = nn.Conv2d(in_channels + 3, channels, (rows, kernel_size))
         self.embed_horizontal = nn.Conv2d(in_channels + 3, channels, (1, rows))
         self.layers = nn.ModuleList(GatedLayer(channels, kernel_size) for _ in range(layers))
@@ -81,7 +81,7 @@ class GatedStack(nn.Module):
         self, x: Float[Tensor, "b c h w"]
     ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
         """Shift the image and start the two stacks: v sees rows < r, h sees columns < c of row r."""
-        p = self.half
+        p = self.reach
         x = with_coordinates(x)
         v = self.embed_vertical(F.pad(shift_down(x), (p, p, p, 0)))
         h = self.embed_horizontal(F.pad(shift_right(x), (p, 0, 0, 0)))
@@ -92,7 +92,7 @@ class GatedStack(nn.Module):
         v, h = self.embed(x)
         for layer in self.layers:
             v, h = layer(v, h)
-        return h
+        return h  # type: ignore[no-any-return]
 
 
 class GatedConv(nn.Module):
