@@ -251,7 +251,7 @@ def beside(*pictures: Image.Image) -> Image.Image:
     """Put images of one height side by side, a broad grey line between them.
 
     Args:
-        pictures: At least one image, all of the same height.
+        *pictures: At least one image, all of the same height.
 
     Returns:
         The images in one.

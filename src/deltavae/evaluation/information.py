@@ -43,8 +43,8 @@ _BLOCK = 2**23  # pairs (i, j) held at a time: 64 MiB in float64
 def mutual_information(q: Posterior, generator: torch.Generator) -> Float64[Tensor, " m"]:
     """Estimate I(x;z) from below, eq. (2), in O(m² n d) time.
 
-    To first order in 1/m the references x_j add no variance (each counts ∫ q(z|x_j) dz = 1), so that
-    the standard error of the mean may be taken as if the summands were independent.
+    To first order in 1/m the references x_j add no variance (each counts ∫ q(z|x_j) dz = 1), so
+    that the standard error of the mean may be taken as if the summands were independent.
 
     Args:
         q: Posteriors of m examples, on the CPU.
@@ -62,12 +62,11 @@ def mutual_information(q: Posterior, generator: torch.Generator) -> Float64[Tens
     constant = -0.5 * (mu * weighted).sum(1) - sigma.log().sum(1)
     summands = []
     for batch in batches(len(mu), max(1, _BLOCK // len(mu))):
-        rows = torch.arange(batch.start, batch.stop)
-        scaled = noise[rows].double()
-        z = mu[rows] + sigma[rows] * scaled
-        own = -0.5 * scaled.square().sum(1) - sigma[rows].log().sum(1)  # log q(z_i|x_i)
+        scaled = noise[batch].double()
+        z = mu[batch] + sigma[batch] * scaled
+        own = -0.5 * scaled.square().sum(1) - sigma[batch].log().sum(1)  # log q(z_i|x_i)
         pairs = torch.addmm(constant, z, weighted.T).addmm_(z.square_(), precision.T, alpha=-0.5)
-        pairs[torch.arange(len(rows)), rows] = own  # j = i without the rounding of the expansion
+        pairs.diagonal(batch.start).copy_(own)  # j = i without the rounding of the expansion
         summands.append(own - pairs.logsumexp(1) + math.log(len(mu)))  # (2)
     return torch.cat(summands)
 

@@ -16,7 +16,7 @@ import warnings
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 
-PROBE_EXAMPLES = 10_000  # training examples at most
+PROBE_EXAMPLES = 10_000  # training examples that are enough, the first ones
 _INVERSE_REGULARISATION = 0.1  # C
 _TOLERANCE = 1e-3  # largest gradient entry; less takes longer and changes no figure
 _MAX_ITERATIONS = 1000
@@ -27,7 +27,6 @@ def linear_probe(
     train_labels: Int64[np.ndarray, " m"],
     test: Shaped[np.ndarray, "k ..."],
     test_labels: Int64[np.ndarray, " k"],
-    limit: int = PROBE_EXAMPLES,
 ) -> Float64[np.ndarray, " k"]:
     """Fit the probe and apply it.
 
@@ -36,7 +35,6 @@ def linear_probe(
         train_labels: Their classes.
         test: Representations to classify, of the same shape per example.
         test_labels: Their classes.
-        limit: Training examples at most, the first ones.
 
     Returns:
         1 where the classifier is right and 0 where it is wrong, for every test example: the mean
@@ -51,7 +49,6 @@ def linear_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    train, train_labels = train[:limit], train_labels[:limit]
     if len(np.unique(train_labels)) < 2:
         raise ValueError(f"train_labels must have at least 2 classes, got {set(train_labels)}")
     classifier = make_pipeline(

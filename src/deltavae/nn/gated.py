@@ -92,7 +92,7 @@ class GatedStack(nn.Module):
         v, h = self.embed(x)
         for layer in self.layers:
             v, h = layer(v, h)
-        return h  # type: ignore[no-any-return]
+        return h
 
 
 class GatedConv(nn.Module):
@@ -110,7 +110,8 @@ class GatedConv(nn.Module):
 
     def forward(self, h: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the features one layer further."""
-        return h + self.out(gate(self.conv(h)))
+        change: Tensor = self.out(gate(self.conv(h)))
+        return h + change
 
 
 def check_network(channels: int, layers: int, kernel_size: int) -> None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -91,6 +91,8 @@ def build_report(
         ValueError: If runs are empty or repeated, or a run has no metrics of the split, no
             configuration or no weights.
     """
+    if not runs:
+        raise ValueError("runs must name at least one run folder")
     results = _results(runs, split)
     loaded, drawn = [], []
     for folder, result in zip(runs, results, strict=True):
@@ -134,8 +136,6 @@ def _template() -> Template:
 
 
 def _results(runs: Sequence[RunFolder], split: str) -> list[Result]:
-    if not runs:
-        raise ValueError("runs must name at least one run folder")
     paths = [run.path.resolve() for run in runs]
     for path in paths:
         if paths.count(path) > 1:

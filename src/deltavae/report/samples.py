@@ -9,7 +9,7 @@ An autoregressive decoder is paid per position, hardly per event, so what a run 
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class Sizes:
                 raise ValueError(f"{field.name} must be at least {least}, got {value}")
 
     @classmethod
-    def for_positions(cls, positions: int) -> Self:
+    def for_positions(cls, positions: int) -> "Sizes":
         """Return sizes that take seconds for small events and about a minute for larger ones.
 
         Args:

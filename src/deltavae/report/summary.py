@@ -4,15 +4,16 @@ For one or several runs, the first of which is "the run":
 
     * A run's bound is the lowest of its upper bounds on −log p(x) in bits/dim; without latents it
       is exact.
-    * Of two bounds a and b one is lower only if |a − b| > 2 √(se_a² + se_b²). Both errors are those
-      of means over the same examples, so a paired comparison would be sharper; and they say
-      nothing about another seed.
+    * Of two bounds a and b one is lower only if |a − b| > 2 √(se_a² + se_b²). Both errors are of
+      means over the same examples, so a paired comparison would be sharper; and they say nothing
+      about another seed.
     * Bounds are compared only where data, number of dimensions and number of examples agree.
     * A rate is at its floor if it exceeds δ by no more than 5 % of δ and two standard errors.
     * An ordinary VAE (δ = 0) has collapsed if its rate is no more than 0.1 bits and two standard
       errors. How much of it survived is the last entry of the log against the highest.
 
-Warnings are those of the evaluation (`evaluation.evaluate.warnings`), and what contradicts the method.
+Warnings are those of the evaluation (`evaluation.evaluate.warnings`), and two more: a rate below
+δ, and an auxiliary prior that fits worse than the model's own.
 """
 
 import math

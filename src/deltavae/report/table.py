@@ -62,7 +62,7 @@ METRICS = (
            "What the latents have to be compared with."),
     Metric("examples", "examples", 0, "Examples of the split."),
     Metric("dims", "dimensions of an example", 0, "The divisor of bits/dim."),
-    Metric("params", "parameters", 0, "Numbers that training fits, the auxiliary prior's not counted."),
+    Metric("params", "parameters", 0, "Without the auxiliary prior's."),
     Metric("aux_params", "parameters of the auxiliary prior", 0, "Fitted apart."),
     Metric("binarisation", "binarisation", 0, "How pixels of two levels were made."),
     Metric("train_seconds", "training time, s", 0, "Wall time of the training."),

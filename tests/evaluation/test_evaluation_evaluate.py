@@ -1,0 +1,307 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from evaluation_toy import every_event, toy_model
+
+from deltavae import evaluation
+from deltavae.data import Dataset, Split
+from deltavae.evaluation import encode_images, evaluate
+from deltavae.latents import AR1, Standard
+
+MEANS = (
+    "rate_bits",
+    "aux_rate_bits",
+    "distortion_bits",
+    "elbo_bpd",
+    "aux_elbo_bpd",
+    "iwae_bpd",
+    "aux_iwae_bpd",
+    "mutual_information_bits",
+    "aggregate_kl_bits",
+    "probe_accuracy",
+    "baseline_accuracy",
+)
+LATENT = (
+    "committed_rate_bits",
+    "mutual_information_cap_bits",
+    "active_units",
+    "latent_units",
+    "rate_terms_bits",
+)
+OTHERS = (
+    "split",
+    "examples",
+    "dims",
+    "params",
+    "aux_params",
+    "binarisation",
+    "iwae_samples",
+    "warnings",
+)
+NAMES = {*MEANS, *(f"{name}_se" for name in MEANS), *LATENT, *OTHERS}
+NAMES_WITHOUT_LATENTS = {"distortion_bits", "elbo_bpd", "baseline_accuracy"}
+
+
+def dataset(labelled=True, notes=()):
+    images = every_event(6).numpy()
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(images))
+    images = images[order]
+    labels = images[:, 0, 0, 1].astype(np.int64) if labelled else None  # separable by one pixel
+    split = Split(images, labels)
+    train, test = split.take(np.arange(60)), split.take(np.arange(60, 96))
+    return Dataset("toy", train, test, levels=2, notes=notes)
+
+
+@pytest.fixture(scope="module")
+def full():
+    model = toy_model(AR1(3, [0.5, 0.9]), aux=True)
+    return model, evaluate(model, dataset(), importance_samples=30, seed=4)
+
+
+def test_names_and_types(full):
+    _, metrics = full
+    assert set(metrics) == NAMES
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert [name for name in NAMES - {"binarisation"} if metrics[name] is None] == []
+    assert (metrics["split"], metrics["examples"], metrics["dims"]) == ("test", 36, 4)
+
+
+def test_means_and_standard_errors_against_numpy(full):
+    model, metrics = full
+    x = dataset().test.images
+    terms = evaluation.draw_terms(
+        model, x, encode_images(model, x), generator=torch.Generator().manual_seed(4)
+    )
+    bits = {
+        "distortion_bits": terms.distortion,
+        "rate_bits": terms.rate,
+        "aux_rate_bits": terms.aux_rate,
+        "elbo_bpd": terms.neg_elbo / 4,
+        "aux_elbo_bpd": terms.aux_neg_elbo / 4,
+    }
+    for name, nats in bits.items():
+        values = np.log2(np.exp(nats.numpy()))
+        assert metrics[name] == pytest.approx(values.mean(), rel=1e-10)
+        assert metrics[f"{name}_se"] == pytest.approx(values.std(ddof=1) / 6, rel=1e-10)
+
+
+def test_identities_between_the_metrics(full):
+    model, m = full
+    assert m["committed_rate_bits"] == pytest.approx(
+        math.log2(math.exp(model.latents.committed_rate))
+    )
+    assert m["rate_bits"] >= m["committed_rate_bits"]
+    assert m["elbo_bpd"] == pytest.approx((m["distortion_bits"] + m["rate_bits"]) / 4)
+    assert m["aux_elbo_bpd"] == pytest.approx((m["distortion_bits"] + m["aux_rate_bits"]) / 4)
+    assert m["aggregate_kl_bits"] == pytest.approx(m["rate_bits"] - m["mutual_information_bits"])
+    assert np.shape(m["rate_terms_bits"]) == (3, 2)
+    assert np.sum(m["rate_terms_bits"]) == pytest.approx(m["rate_bits"])
+    assert m["mutual_information_cap_bits"] == pytest.approx(math.log2(36))
+    assert m["latent_units"] == 6
+    assert m["iwae_samples"] == 30
+    assert m["iwae_bpd"] < m["elbo_bpd"]  # by far more than the noise, at this rate
+    assert m["params"] == 3 * 4 * 4 + 3 * 2 * 4 + 4  # encoder; decoder
+    assert m["aux_params"] == sum(p.numel() for p in model.aux_prior.parameters())
+
+
+def test_the_probe_reads_what_the_labels_are(full):
+    _, m = full
+    assert m["baseline_accuracy"] == 1.0
+    assert m["baseline_accuracy_se"] == 0.0
+    p = m["probe_accuracy"]
+    assert m["probe_accuracy_se"] == pytest.approx(math.sqrt(p * (1 - p) / 35))  # binomial
+
+
+def test_metrics_are_a_function_of_the_seed_and_not_of_the_batch_size():
+    model = toy_model(AR1(3, [0.5, 0.9]), aux=True)
+
+    def run(seed, batch_size):
+        return evaluate(model, dataset(), importance_samples=3, seed=seed, batch_size=batch_size)
+
+    first = run(1, 256)
+    assert run(1, 256) == first
+    numbers = {k: v for k, v in first.items() if isinstance(v, float)}
+    assert {k: v for k, v in run(1, 7).items() if k in numbers} == pytest.approx(numbers)
+    other = run(2, 256)
+    assert other["rate_bits"] == first["rate_bits"]
+    drawn = [f"{name}_bpd" for name in ("elbo", "aux_elbo", "iwae", "aux_iwae")]
+    assert all(other[name] != first[name] for name in (*drawn, "mutual_information_bits"))
+
+
+def test_information_does_not_depend_on_the_importance_samples():
+    model = toy_model(AR1(3, [0.5, 0.9]), aux=True)
+    without, with_samples = (
+        evaluate(model, dataset(), importance_samples=k, probe=False) for k in (0, 5)
+    )
+    changed = {k for k in NAMES if without[k] != with_samples[k]}
+    assert changed == {
+        "iwae_samples",
+        "iwae_bpd",
+        "iwae_bpd_se",
+        "aux_iwae_bpd",
+        "aux_iwae_bpd_se",
+    }
+    assert without["iwae_bpd"] is None
+    assert without["iwae_samples"] == 0
+
+
+def test_without_latents():
+    model = toy_model(None)
+    data = dataset()
+    m = evaluate(model, data, importance_samples=10)
+    assert set(m) == NAMES
+    with torch.no_grad():
+        log_prob = model.decoder.log_prob(torch.from_numpy(data.test.images), None).numpy()
+    assert m["elbo_bpd"] == pytest.approx(-log_prob.mean() / np.log(16.0), rel=1e-12)
+    for name in MEANS:
+        for key in (name, f"{name}_se"):
+            assert (m[key] is None) == (name not in NAMES_WITHOUT_LATENTS), key
+    assert all(m[name] is None for name in LATENT)
+    assert (m["iwae_samples"], m["warnings"]) == (0, [])
+
+
+def test_without_an_auxiliary_prior():
+    m = evaluate(toy_model(Standard(2, 1)), dataset(), importance_samples=2)
+    assert m["iwae_bpd"] is not None
+    assert (m["aux_rate_bits"], m["aux_elbo_bpd"], m["aux_iwae_bpd"]) == (None, None, None)
+    assert m["aux_params"] == 0
+    assert m["committed_rate_bits"] == 0.0
+
+
+def test_split_and_limit():
+    model, data = toy_model(Standard(2, 1)), dataset()
+    train = evaluate(model, data, split="train", probe=False)
+    assert (train["split"], train["examples"]) == ("train", 60)
+    few = evaluate(model, data, limit=5, probe=False)
+    with torch.no_grad():
+        rate = model.latents.rate(model.encode(torch.from_numpy(data.test.images[:5])))
+    assert few["examples"] == 5
+    assert few["rate_bits"] == pytest.approx(math.log2(math.exp(float(rate.mean()))))
+    assert evaluate(model, data, limit=1000, probe=False)["examples"] == 36
+
+
+def test_one_example_has_no_standard_error():
+    m = evaluate(toy_model(Standard(2, 1)), dataset(), limit=1, probe=False)
+    assert m["rate_bits"] > 0
+    assert m["rate_bits_se"] is None
+    assert "saturated" in m["warnings"][0]  # the cap is 0 bits
+
+
+@pytest.mark.parametrize("case", ["no labels", "not wanted", "one class"])
+def test_no_probe(case):
+    data = dataset(labelled=case != "no labels")
+    if case == "one class":
+        data.train.labels[:] = 1
+    m = evaluate(toy_model(Standard(2, 1)), data, probe=case != "not wanted")
+    assert {m[name] for name in m if "accuracy" in name} == {None}
+
+
+def test_binarisation_is_stated():
+    note = "binarised: 1 where x ≥ 128, of 256 levels"
+    model = toy_model(None)
+    assert evaluate(model, dataset(notes=("cut", note)))["binarisation"] == note
+    assert evaluate(model, dataset())["binarisation"].startswith("none")
+
+
+def test_progress_says_every_stage():
+    lines = []
+    model = toy_model(Standard(2, 1))
+    evaluate(model, dataset(), importance_samples=2, progress=lines.append)
+    assert lines == [
+        "encoding 36 examples",
+        "distortion and rate",
+        "information",
+        "importance weighting, draw 1 of 2",
+        "importance weighting, draw 2 of 2",
+        "linear probe",
+    ]
+
+
+def test_bad_arguments():
+    model, data = toy_model(Standard(2, 1)), dataset()
+    with pytest.raises(ValueError, match="importance_samples must be at least 0, got -1"):
+        evaluate(model, data, importance_samples=-1)
+    with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
+        evaluate(model, data, limit=0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        evaluate(model, data, batch_size=0)
+    wide = Split(np.zeros((3, 1, 1, 5), np.uint8))
+    with pytest.raises(ValueError, match=r"shape \(1, 1, 4\) for this model, got \(1, 1, 5\)"):
+        evaluate(model, Dataset("wide", wide, wide, levels=2))
+    with pytest.raises(ValueError, match="2 levels for this model, got 17"):
+        evaluate(model, Dataset("deep", data.train, data.test, levels=17))
+
+
+# The verdict.
+
+
+def verdict(delta, rate, information, *, se=0.0, rate_se=0.0, cap=13.0):
+    return evaluation.warnings(
+        {
+            "examples": round(2**cap),
+            "committed_rate_bits": delta,
+            "rate_bits": rate,
+            "rate_bits_se": rate_se,
+            "mutual_information_bits": information,
+            "mutual_information_bits_se": se,
+            "mutual_information_cap_bits": cap,
+        }
+    )
+
+
+COMMITTED = "the rate is committed, the information is not"
+
+
+@pytest.mark.parametrize(
+    ("figures", "warned"),
+    [
+        ((10.0, 10.4, 0.4), True),
+        ((10.0, 10.6, 0.4), False),  # above the floor
+        ((10.0, 10.4, 0.6), False),  # 5 % of δ is information
+        ((1.0, 1.0, 0.09), True),  # 5 % of δ would be 0.05: 0.1 bit is little anyway
+        ((1.0, 1.0, 0.11), False),
+        ((100.0, 104.0, 0.9), True),  # 5 % of δ would be 5 bits: more than 1 is not little
+        ((100.0, 104.0, 1.1), False),
+    ],
+)
+def test_committed_rate_without_information(figures, warned):
+    assert [COMMITTED in text for text in verdict(*figures)] == [True] * warned
+
+
+def test_two_standard_errors_are_granted():
+    assert verdict(10.0, 10.6, 0.4, rate_se=0.1) != []
+    assert verdict(10.0, 10.4, 0.6, se=0.1) != []
+    assert verdict(10.0, 10.8, 0.4, rate_se=0.1) == []
+    assert verdict(10.0, 10.4, 0.8, se=0.1) == []
+
+
+def test_saturated_estimate():
+    (text,) = verdict(10.0, 30.0, 12.6)
+    assert "saturated" in text
+    assert verdict(10.0, 30.0, 12.4) == []
+    (text,) = verdict(10.0, 10.0, 0.0, cap=0.0)  # one example cannot tell
+    assert "saturated" in text
+
+
+def test_ordinary_collapse():
+    (text,) = verdict(0.0, 0.05, 0.01)
+    assert "collapsed" in text
+    assert verdict(0.0, 0.5, 0.01) == []
+    assert verdict(0.0, 2.0, 1.9) == []
+
+
+def test_a_model_at_its_floor_is_warned_of():
+    model = toy_model(AR1(3, [0.5, 0.9]))
+    assert evaluate(model, dataset(), probe=False)["warnings"] == []
+    with torch.no_grad():
+        model.encoder.w.zero_()
+    m = evaluate(model, dataset(), probe=False)
+    assert m["rate_bits"] == m["committed_rate_bits"]
+    assert m["mutual_information_bits"] == pytest.approx(0.0, abs=1e-12)
+    assert m["aggregate_kl_bits"] == pytest.approx(m["committed_rate_bits"])
+    assert m["active_units"] == 0
+    assert COMMITTED in m["warnings"][0]

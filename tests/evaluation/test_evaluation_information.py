@@ -1,0 +1,114 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from deltavae.evaluation import active_units, information, mutual_information
+from deltavae.latents import Posterior
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def linear_gaussian(count, a, s, generator):
+    """x ~ N(0, I), q(z|x) = N(a x, s²): I = ½ Σ ln(1 + a²/s²)."""
+    a, s = (torch.tensor(v, dtype=torch.float64) for v in (a, s))
+    x = torch.randn(count, *a.shape, generator=generator, dtype=torch.float64)
+    q = Posterior(a * x, s.expand_as(x), torch.zeros_like(x))
+    return q, float(0.5 * torch.log1p((a / s) ** 2).sum())
+
+
+A = [[1.0, 0.3], [0.05, 2.0]]
+S = [[0.5, 0.3], [0.2, 1.0]]
+
+
+def test_estimate_on_a_linear_gaussian_model():
+    q, truth = linear_gaussian(4000, A, S, seeded(1))
+    values = mutual_information(q, seeded(2))
+    error = float(values.std()) / math.sqrt(4000)
+    assert truth < math.log(4000) - 5  # well below the cap
+    assert abs(float(values.mean()) - truth) < 4 * error + 0.02  # the bias is O(1/N)
+
+
+def test_estimate_is_a_lower_bound_and_its_standard_error_holds():
+    # 300 data sets of 60: near the cap the bound is far from tight, but stays below.
+    means, errors = [], []
+    for seed in range(300):
+        q, truth = linear_gaussian(60, [[6.0, 4.0]], [[0.5, 0.8]], seeded(seed))
+        values = mutual_information(q, seeded(1000 + seed))
+        means.append(values.mean())
+        errors.append(values.std() / math.sqrt(60))
+    means, errors = torch.stack(means), torch.stack(errors)
+    bound = float(means.mean())
+    assert bound + 4 * float(means.std()) / math.sqrt(300) < truth
+    assert bound > 0.7 * truth
+    # Within the sampling error of a standard deviation from 300 draws, 4 %, threefold.
+    assert float(means.std() / errors.square().mean().sqrt()) == pytest.approx(1, abs=0.15)
+
+
+def test_estimate_is_unbiased_to_first_order_at_small_information():
+    # Averaged over data sets, within 4 standard errors of the truth: no constant is missing.
+    means = []
+    for seed in range(200):
+        q, truth = linear_gaussian(200, [[0.6]], [[1.0]], seeded(seed))
+        means.append(mutual_information(q, seeded(5000 + seed)).mean())
+    means = torch.stack(means)
+    error = float(means.std()) / math.sqrt(200)
+    assert abs(float(means.mean()) - truth) < 4 * error + truth / 200
+
+
+@pytest.mark.parametrize("block", [1, 20, 2**23])
+def test_estimate_against_torch_densities(monkeypatch, block):
+    monkeypatch.setattr(information, "_BLOCK", block)
+    generator = seeded(3)
+    mu = 3 + torch.randn(9, 2, 3, generator=generator, dtype=torch.float64)
+    sigma = torch.rand(9, 2, 3, generator=generator, dtype=torch.float64) + 0.1
+    values = mutual_information(Posterior(mu, sigma, torch.zeros_like(mu)), seeded(4))
+    noise = torch.randn(9, 6, generator=seeded(4), dtype=torch.float64).reshape(9, 2, 3)
+    z = mu + sigma * noise
+    pairs = Normal(mu, sigma).log_prob(z[:, None]).sum((2, 3))  # (i, j): log q(z_i|x_j)
+    expected = pairs.diagonal() - pairs.exp().mean(1).log()
+    torch.testing.assert_close(values, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_estimate_does_not_change_with_the_units_of_z():
+    q, _ = linear_gaussian(200, A, S, seeded(1))
+    moved = Posterior(1e-3 * q.mu + 1e3, 1e-3 * q.sigma, q.excess)
+    torch.testing.assert_close(
+        mutual_information(moved, seeded()), mutual_information(q, seeded()), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_estimate_saturates_at_the_logarithm_of_the_examples():
+    q, truth = linear_gaussian(500, [[1.0] * 8], [[1e-3] * 8], seeded(1))
+    values = mutual_information(q, seeded())
+    assert truth > 50
+    assert (values <= math.log(500) + 1e-12).all()
+    torch.testing.assert_close(values, torch.full_like(values, math.log(500)))
+
+
+def test_estimate_is_zero_where_the_posterior_ignores_x():
+    q, _ = linear_gaussian(300, [[0.0, 0.0]], [[0.1, 2.0]], seeded())
+    assert mutual_information(q, seeded()).abs().max() < 1e-12
+
+
+def test_single_precision_encodings():
+    q, _ = linear_gaussian(300, A, S, seeded())
+    single = Posterior(q.mu.float(), q.sigma.float(), q.excess.float())
+    values = mutual_information(single, seeded())
+    assert values.dtype == torch.float64
+    assert float(values.mean()) == pytest.approx(
+        float(mutual_information(q, seeded(1)).mean()), abs=0.3
+    )
+
+
+def test_active_units_are_judged_in_units_of_the_minimiser():
+    x = torch.tensor([-1.0, 1.0])[:, None, None]  # variance 1
+    sigma_star = torch.tensor([[1.0, 0.1], [0.1, 0.5]], dtype=torch.float64)
+    scale = torch.tensor([[0.101, 0.0101], [0.0099, 0.0499]])  # the threshold is 0.1 σ*
+    assert active_units(scale * x, sigma_star) == 2
+    assert active_units(7 + scale * x, sigma_star) == 2  # the mean over the data does not count
+    assert active_units(0 * scale * x, sigma_star) == 0
+    assert active_units(2 * scale * x, sigma_star) == 4
