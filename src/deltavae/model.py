@@ -165,6 +165,7 @@ class DeltaVAE(nn.Module):
         """
         if self.latents is None:
             raise ValueError("this model has no latents: there is nothing to decode")
+        z = z.to(next(self.decoder.parameters()).dtype)  # priors draw in float32
         read = self.latents.to_decoder(z)
         return draw(self.decoder, read, len(z), generator=generator, temperature=temperature)
 

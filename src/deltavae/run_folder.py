@@ -39,7 +39,7 @@ def instantiate(spec: Any, *, trust: bool = False) -> Any:
     """Build an object from its specification, recursively.
 
     Args:
-        spec: A mapping {class_path, init_args}; lists and other values are returned as they are.
+        spec: A mapping {class_path, init_args}; a list becomes a tuple, any other value itself.
         trust: Take classes from outside deltavae too.
 
     Returns:
@@ -49,7 +49,7 @@ def instantiate(spec: Any, *, trust: bool = False) -> Any:
         ValueError: If a class is foreign and not trusted, unknown, or refuses its arguments.
     """
     if isinstance(spec, list):
-        return [instantiate(item, trust=trust) for item in spec]
+        return tuple(instantiate(item, trust=trust) for item in spec)
     if not (isinstance(spec, dict) and "class_path" in spec):
         return spec
     cls = import_class(spec["class_path"], trust=trust)

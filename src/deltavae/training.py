@@ -416,7 +416,7 @@ def ema(decay: float) -> Any:
 
     def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         t = float(count)
-        return torch.lerp(averaged, current, 1.0 - min(decay, (1.0 + t) / (10.0 + t)))
+        return torch.lerp(averaged, current.to(averaged), 1.0 - min(decay, (1.0 + t) / (10.0 + t)))
 
     return average
 

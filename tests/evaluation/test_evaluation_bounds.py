@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from evaluation_toy import every_event, toy_model
+from torch.nn.functional import softplus
 
 from deltavae import evaluation
 from deltavae.evaluation.encodings import evaluating
@@ -22,8 +23,7 @@ def log_likelihoods(model, x, z):
     """log p(x|z) of every pair of x and a scalar z, written out."""
     logits = model.decoder.a[0, 0] * z[:, None] + model.decoder.b  # (z, p)
     x = x.flatten(1)[:, None].double()
-    p = torch.sigmoid(logits)
-    return (x * p.log() + (1 - x) * (1 - p).log()).sum(2)  # (x, z)
+    return (x * logits - softplus(logits)).sum(2)  # (x, z)
 
 
 def quadrature(model, x, mean, scale):
@@ -76,13 +76,13 @@ def test_importance_bound_falls_towards_the_likelihood(scalar):
     with torch.no_grad():
         truth = -quadrature(model, every_event(), 0.0, 1.0)
     gaps = []
-    for samples in (1, 5, 25, 400):
+    for samples in (1, 5, 25, 150):
         bound = evaluation.importance_bounds(model, x, q, samples, generator=seeded()).model
         gaps.append((by_event(bound) - truth[:, None]).flatten())
     means = [float(gap.mean()) for gap in gaps]
     errors = [float(gap.std()) / math.sqrt(len(gap)) for gap in gaps]
     assert means[0] > means[1] + 5 * errors[0] > means[2] > 5 * errors[2]  # clearly apart
-    assert abs(means[3]) < 4 * errors[3] + 2e-3  # the bias is O(1/K)
+    assert abs(means[3]) < 4 * errors[3] + 1 / 150  # the bias is O(1/K)
 
 
 def test_one_sample_has_the_elbo_as_its_mean(scalar):
@@ -93,8 +93,8 @@ def test_one_sample_has_the_elbo_as_its_mean(scalar):
         first = evaluation.encode_images(model, every_event().numpy())
         expected = torch.cat(
             [
-                LOG_WEIGHTS.exp() @ log_likelihoods(model, x1[None], m + s * NODES).T
-                for x1, m, s in zip(every_event(), first.mu[:, 0, 0], first.sigma[:, 0, 0])
+                LOG_WEIGHTS.exp() @ log_likelihoods(model, x1[None], (m + s * NODES)[0]).T
+                for x1, m, s in zip(every_event(), first.mu, first.sigma, strict=True)
             ]
         )
         rate = 0.5 * (first.mu.square() + first.sigma.square() - 1) - first.sigma.log()
@@ -223,9 +223,9 @@ def test_evaluation_leaves_the_mode_as_it_was(training):
     evaluation.draw_terms(model, x, q, generator=seeded())
     assert model.training is training
     assert torch.equal(model.aux_prior.updates, updates)
-    with pytest.raises(RuntimeError, match="stop"), evaluating(model):
-        assert not model.training
-        assert not torch.is_grad_enabled()
-        raise RuntimeError("stop")
-    assert model.training is training
-    assert torch.is_grad_enabled()
+    with evaluating(model) as device:
+        assert (model.training, torch.is_grad_enabled(), device.type) == (False, False, "cpu")
+    assert (model.training, torch.is_grad_enabled()) == (training, True)
+    with pytest.raises(ValueError, match="no latents"), evaluating(model):
+        toy_model(None).encode(every_event())
+    assert (model.training, torch.is_grad_enabled()) == (training, True)

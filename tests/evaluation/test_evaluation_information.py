@@ -32,31 +32,30 @@ def test_estimate_on_a_linear_gaussian_model():
     assert abs(float(values.mean()) - truth) < 4 * error + 0.02  # the bias is O(1/N)
 
 
-def test_estimate_is_a_lower_bound_and_its_standard_error_holds():
-    # 300 data sets of 60: near the cap the bound is far from tight, but stays below.
+def repeated(count, a, s):
+    """Estimate and standard error on 400 data sets; the truth."""
     means, errors = [], []
-    for seed in range(300):
-        q, truth = linear_gaussian(60, [[6.0, 4.0]], [[0.5, 0.8]], seeded(seed))
+    for seed in range(400):
+        q, truth = linear_gaussian(count, a, s, seeded(seed))
         values = mutual_information(q, seeded(1000 + seed))
         means.append(values.mean())
-        errors.append(values.std() / math.sqrt(60))
-    means, errors = torch.stack(means), torch.stack(errors)
+        errors.append(values.std() / math.sqrt(count))
+    return torch.stack(means), torch.stack(errors), truth
+
+
+def test_estimate_stays_below_the_truth_near_the_cap():
+    means, _, truth = repeated(60, [[6.0, 4.0]], [[0.5, 0.8]])
     bound = float(means.mean())
-    assert bound + 4 * float(means.std()) / math.sqrt(300) < truth
-    assert bound > 0.7 * truth
-    # Within the sampling error of a standard deviation from 300 draws, 4 %, threefold.
-    assert float(means.std() / errors.square().mean().sqrt()) == pytest.approx(1, abs=0.15)
+    assert 0.7 * truth < bound < truth - 4 * float(means.std()) / math.sqrt(400)
+    assert bound < math.log(60) < truth
 
 
-def test_estimate_is_unbiased_to_first_order_at_small_information():
-    # Averaged over data sets, within 4 standard errors of the truth: no constant is missing.
-    means = []
-    for seed in range(200):
-        q, truth = linear_gaussian(200, [[0.6]], [[1.0]], seeded(seed))
-        means.append(mutual_information(q, seeded(5000 + seed)).mean())
-    means = torch.stack(means)
-    error = float(means.std()) / math.sqrt(200)
-    assert abs(float(means.mean()) - truth) < 4 * error + truth / 200
+def test_estimate_and_standard_error_far_below_the_cap():
+    means, errors, truth = repeated(200, [[0.6]], [[1.0]])
+    error = float(means.std()) / math.sqrt(400)
+    assert abs(float(means.mean()) - truth) < 4 * error + truth / 200  # no constant is missing
+    # A standard deviation from 400 draws is known to 3.5 %.
+    assert float(means.std() / errors.square().mean().sqrt()) == pytest.approx(1, abs=0.12)
 
 
 @pytest.mark.parametrize("block", [1, 20, 2**23])

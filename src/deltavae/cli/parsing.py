@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse._actions import ActionConfigFile  # the public name is not exported to mypy
 
 from deltavae.cli import COMMANDS
+from deltavae.configuration import ENCODERS
 from deltavae.decoders import Decoder
 from deltavae.encoders import Encoder
 from deltavae.latents import Latents
@@ -70,46 +71,52 @@ class Parser(ArgumentParser):
         return dashed.replace("--print-config", "--print_config")
 
     def _shorten(self, message: str) -> str:
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        wrong = re.match(r"[Uu]nrecognized arguments: (\S+)", message)
-        if wrong:
-            flag = wrong[1].split("=")[0].replace("_", "-")
-            options = [f.replace("_", "-") for f in flags]
-            return f"unknown option {flag}{nearest(flag, options)}"
+        unknown = re.match(r"[Uu]nrecognized arguments: (\S+)", message)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            flag = unknown[1].split("=")[0].replace("_", "-")
+            return f"unknown option {flag}{nearest(flag, [f.replace('_', '-') for f in flags])}"
         key = re.search(r'[Pp]arser key "([^"]+)"', message)
-        option = f"--{key[1].replace('_', '-')}: " if key else ""
+        name = key[1] if key else ""
+        option = f"--{name.replace('_', '-')}: " if key else ""
         refused = re.search(r"Option '([^']+)' is not accepted", message)
         if refused:
-            return (
-                f"{option}unknown option {refused[1]} (see --{key[1] if key else ''}.help CLASS)"
-            )
-        value = re.search(r"Given value: (.*)", message)
+            return f"{option}no option {refused[1]}; --{name}.help CLASS lists the options"
+        got = re.search(r"Given value: (.*)|Got value: (.*)", message)
+        value = next((text for text in got.groups() if text), "") if got else ""
+        classes = _class_names(name)
+        if value and classes:
+            return f"{option}got {value}, permitted: {', '.join(classes)}{nearest(value, classes)}"
         lines = [line.strip(" -") for line in message.splitlines()]
-        kept = [line for line in lines if line.startswith(("Expected", "Problem", "Not a valid"))]
-        names = [path.rpartition(".")[2] for path in self._class_names(key[1] if key else "")]
-        if value and names:
-            return (
-                f"{option}got {value[1]}, permitted: {', '.join(names)}{nearest(value[1], names)}"
-            )
-        told = "; ".join(kept) or " ".join(lines[1:] if key and len(lines) > 1 else lines)
-        return f"{option}{told}" + (f", got {value[1]}" if value else "")
+        expected = [line for line in lines if line.startswith("Expected")]
+        told = " or ".join(expected) or " ".join(lines[1:] if key and lines[1:] else lines)
+        for kind, word in _KINDS.items():
+            told = told.replace(kind, word)
+        told = re.sub(r"\.? Got value: .*", "", told.replace(" or Expected", " or"))
+        return f"{option}{told}" + (f", got {value}" if value else "")
 
-    def _class_names(self, key: str) -> list[str]:
-        from deltavae.configuration import ENCODERS
 
-        bases: dict[str, type] = {
-            "latents": Latents,
-            "encoder": Encoder,
-            "decoder": Decoder,
-            "likelihood": Likelihood,
-            "objective": Objective,
-        }
-        if key not in bases:
-            return []
-        known: list[type] = type.__subclasses__(bases[key])
-        names = [cls.__name__ for cls in known]
-        special = {"latents": ["none"], "encoder": list(ENCODERS)}
-        return special.get(key, []) + names
+_KINDS = {
+    "a <class 'float'>": "a number",
+    "a <class 'int'>": "a whole number",
+    "a <class 'NoneType'>": "null",
+    "a typing.Literal": "one of ",
+}
+
+
+def _class_names(part: str) -> list[str]:
+    bases: dict[str, type] = {
+        "latents": Latents,
+        "encoder": Encoder,
+        "decoder": Decoder,
+        "likelihood": Likelihood,
+        "objective": Objective,
+    }
+    if part not in bases:
+        return []
+    known: list[type] = type.__subclasses__(bases[part])
+    short = {"latents": ["none"], "encoder": list(ENCODERS)}
+    return short.get(part, []) + [cls.__name__ for cls in known]
 
 
 def parse(command: str, words: list[str]) -> dict[str, Any]:
@@ -129,10 +136,10 @@ def parse(command: str, words: list[str]) -> dict[str, Any]:
         prog=f"deltavae {command}",
         description=f"{COMMANDS[command].capitalize()}.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        exit_on_error=True,
+        allow_abbrev=False,
     )
     globals()[f"_add_{command.replace('-', '_')}"](parser)
-    words = [_underscored(word) for word in words]
+    words = _with_encoder_class([_underscored(word) for word in words])
     if command == "fit":
         words = _with_resumed_config(words)
     parsed = parser.parse_args(words)
@@ -154,6 +161,19 @@ def _underscored(word: str) -> str:
         return word
     name, equals, value = word[2:].partition("=")
     return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def _with_encoder_class(words: list[str]) -> list[str]:
+    # The encoders' short names as classes, so that --encoder.NAME can follow.
+    named = [
+        f"--encoder={ENCODERS[w]}" if f == "--encoder" and w in ENCODERS else w
+        for f, w in zip(["", *words], words, strict=False)
+    ]
+    return [
+        w
+        for w, after in zip(named, [*named[1:], ""], strict=True)
+        if not (w == "--encoder" and after.startswith("--encoder="))
+    ]
 
 
 def _value_of(words: list[str], flag: str) -> str | None:
@@ -240,6 +260,7 @@ def _add_fit(parser: Parser) -> None:
         {
             "decoder": {"class_path": "deltavae.decoders.GatedPixelCNN"},
             "latents": {"class_path": "deltavae.latents.AR1"},
+            "encoder": {"class_path": ENCODERS["anti-causal"]},
             "objective": {"class_path": "deltavae.objectives.ELBO"},
         }
     )

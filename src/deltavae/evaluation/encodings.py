@@ -35,7 +35,7 @@ def batches(count: int, batch_size: int) -> Iterator[slice]:
 
     Args:
         count: Number of examples.
-        batch_size: Examples per slice, at least 1; the last slice may be shorter.
+        batch_size: Examples per slice, at least 1; the last slice may reach beyond the end.
 
     Yields:
         One slice after the other.
@@ -46,7 +46,7 @@ def batches(count: int, batch_size: int) -> Iterator[slice]:
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     for start in range(0, count, batch_size):
-        yield slice(start, min(start + batch_size, count))
+        yield slice(start, start + batch_size)
 
 
 def encode_images(

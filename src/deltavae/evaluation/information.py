@@ -43,8 +43,8 @@ _BLOCK = 2**23  # pairs (i, j) held at a time: 64 MiB in float64
 def mutual_information(q: Posterior, generator: torch.Generator) -> Float64[Tensor, " m"]:
     """Estimate I(x;z) from below, eq. (2), in O(m² n d) time.
 
-    To first order in 1/m the references x_j add no variance (each counts ∫ q(z|x_j) dz = 1), so
-    that the standard error of the mean may be taken as if the summands were independent.
+    To first order the references x_j add no variance (each counts ∫ q(z|x_j) dz = 1), so that
+    well below the cap the standard error of the mean is that of independent summands.
 
     Args:
         q: Posteriors of m examples, on the CPU.

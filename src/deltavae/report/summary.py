@@ -56,11 +56,12 @@ class Result:
         """Return a metric's standard error, 0 where there is none."""
         return self.get(f"{key}_se") or 0.0
 
-    def show(self, key: str, digits: int = 2) -> str:
-        """Return "value ± standard error"."""
+    def show(self, key: str) -> str:
+        """Return "value ± standard error" of a metric in bits; "–" where there is none."""
         value, se = self.get(key), self.get(f"{key}_se")
         if value is None:
             return "–"
+        digits = 2 if se is None or se >= 0.02 else 3
         return f"{value:.{digits}f}" + ("" if se is None else f" ± {se:.{digits}f}")
 
     @property
@@ -238,17 +239,19 @@ def _bound_sentences(results: Sequence[Result], ranking: Ranking) -> Iterator[st
             f"is {second.name}, {_show_bound(second, bound)}. {_show_gap(lowest, bound)}, so that "
             f"{first.name} is ahead."
         )
-        return
-    level = "; ".join(
-        f"{result.name}, {_show_bound(result, bound)} ({_show_gap(lowest, bound).lower()})"
-        for result, bound in ranking.level
-    )
-    yield (
-        f"No run is ahead: the lowest number is that of {first.name}, "
-        f"{_show_bound(first, lowest)}, but within two standard errors of it is {level}."
-    )
+        told = [second]
+    else:
+        level = "; ".join(
+            f"{result.name}, {_show_bound(result, bound)} ({_show_gap(lowest, bound).lower()})"
+            for result, bound in ranking.level
+        )
+        yield (
+            f"No run is ahead: the lowest number is that of {first.name}, "
+            f"{_show_bound(first, lowest)}, but within two standard errors of it is {level}."
+        )
+        told = [result for result, _ in ranking.level]
     for result, bound in others:
-        if result is results[0] and (result, bound) not in ranking.level:
+        if result is results[0] and result not in told:
             yield (
                 f"{result.name}, {_show_bound(result, bound)}, is behind {first.name}. "
                 f"{_show_gap(lowest, bound)}."
