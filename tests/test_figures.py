@@ -184,6 +184,17 @@ def test_saved_grid_is_the_grid(tmp_path):
         figures.save_image_grid(images, 17, tmp_path / "grid.jpg")
 
 
+def test_names_are_not_mathematics_nor_hidden():
+    names = ["$\\frac$", "_run"]
+    figure = figures.training_curves({name: log(1.0) for name in names})
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["\\$\\frac\\$", " _run"]
+    figures.to_svg(figure)
+    figures.to_svg(figures.rates_bar({name: {"rate_bits": 1.0} for name in names}))
+    figures.to_svg(figures.committed_rate_curve({name: (4, [0.5]) for name in names}))
+    figures.to_svg(figures.rate_heatmap(np.ones((2, 1)), np.zeros((2, 1)), names[0]))
+
+
 def test_svg_is_xml_and_always_the_same():
     first, second = (figures.to_svg(figures.training_curves({"a": log(3.0)})) for _ in range(2))
     assert first == second
@@ -193,7 +204,7 @@ def test_svg_is_xml_and_always_the_same():
 def test_png_of_a_figure_decodes():
     with Image.open(io.BytesIO(figures.to_png(figures.committed_rate_curve({})))) as image:
         image.load()
-        assert image.size == (round(6.4 * 144), 4 * 144)
+        assert image.size == (int(6.4 * 144), 4 * 144)
 
 
 def test_data_uris_name_their_kind():

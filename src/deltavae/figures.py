@@ -13,6 +13,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -74,7 +75,9 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
             steps = [entry["step"] for entry in entries]
             marker = "o" if len(entries) < 2 else None
             values = [entry[key] for entry in entries]
-            axes.plot(steps, values, color=colour, marker=marker, linewidth=1.4, label=name)
+            axes.plot(
+                steps, values, color=colour, marker=marker, linewidth=1.4, label=_plain(name)
+            )
             if key == "rate_bits" and entries[-1].get("committed_rate_bits"):
                 axes.axhline(entries[-1]["committed_rate_bits"], color=colour, linestyle="--")
         _style(axes, title, "optimiser step", "bits per example")
@@ -122,7 +125,7 @@ def rate_heatmap(
     for axes in (left, middle, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     if name:
-        figure.suptitle(name)
+        figure.suptitle(_plain(name))
     return figure
 
 
@@ -157,7 +160,7 @@ def committed_rate_curve(
     for i, (name, (n, ladder)) in enumerate(points.items()):
         x = torch.as_tensor(ladder, dtype=torch.float64)
         colour = COLOURS[i % len(COLOURS)]
-        label = f"{name} (n = {n}, d = {len(ladder)})"
+        label = f"{_plain(name)} (n = {n}, d = {len(ladder)})"
         axes.scatter(x.numpy(), _channel_bits(x, n), color=colour, zorder=3, label=label)
     if points:
         axes.legend(frameon=False, loc="upper left")
@@ -165,7 +168,7 @@ def committed_rate_curve(
     return figure
 
 
-def rates_bar(metrics: Mapping[str, Mapping[str, float | None]]) -> Figure:
+def rates_bar(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Plot δ, the rate and the two bounds on the information side by side, run by run.
 
     Args:
@@ -179,15 +182,17 @@ def rates_bar(metrics: Mapping[str, Mapping[str, float | None]]) -> Figure:
     height = 0.8 / len(_RATES)
     shades = ("#9a9a9a", *COLOURS)
     for j, (key, label) in enumerate(_RATES):
-        found = [(i, m[key], m.get(f"{key}_se")) for i, m in enumerate(metrics.values())
-                 if m.get(key) is not None]  # fmt: skip
-        places = [i + (j - (len(_RATES) - 1) / 2) * height for i, _, _ in found]
-        errors = [2 * (se or 0.0) for _, _, se in found]
+        present = [(i, m) for i, m in enumerate(metrics.values()) if m.get(key) is not None]
         axes.barh(
-            places, [v or 0.0 for _, v, _ in found], height, xerr=errors, color=shades[j],
+            [i + (j - (len(_RATES) - 1) / 2) * height for i, _ in present],
+            [m[key] for _, m in present],
+            height,
+            xerr=[2 * (m.get(f"{key}_se") or 0.0) for _, m in present],
+            error_kw={"elinewidth": 1.0},
+            color=shades[j],
             label=label,
-        )  # fmt: skip
-    axes.set_yticks(range(len(metrics)), list(metrics))
+        )
+    axes.set_yticks(range(len(metrics)), [_plain(name) for name in metrics])
     axes.invert_yaxis()
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _style(axes, "", "bits per example", "")
@@ -320,6 +325,12 @@ def _channel_bits(alpha: Float[torch.Tensor, " d"], n: int) -> Float[np.ndarray,
     # δ of each channel by itself: the committed terms summed over the steps.
     bits: Float[np.ndarray, " d"] = nats_to_bits(committed_terms(alpha, n).sum(0)).numpy()
     return bits
+
+
+def _plain(name: str) -> str:
+    # matplotlib reads $…$ as mathematics and leaves names that begin with _ out of legends.
+    text = name.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _style(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:

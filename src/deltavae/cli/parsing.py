@@ -81,7 +81,7 @@ class Parser(ArgumentParser):
         option = f"--{name.replace('_', '-')}: " if key else ""
         refused = re.search(r"Option '([^']+)' is not accepted", message)
         if refused:
-            return f"{option}no option {refused[1]}; --{name}.help CLASS lists the options"
+            return f"{option}no option {refused[1]}"
         got = re.search(r"Given value: (.*)|Got value: (.*)", message)
         value = next((text for text in got.groups() if text), "") if got else ""
         classes = _class_names(name)
@@ -93,6 +93,8 @@ class Parser(ArgumentParser):
         for kind, word in _KINDS.items():
             told = told.replace(kind, word)
         told = re.sub(r"\.? Got value: .*", "", told.replace(" or Expected", " or"))
+        if told.startswith("no option"):
+            told += f" (--{name}.help CLASS lists the options)"
         return f"{option}{told}" + (f", got {value}" if value else "")
 
 
