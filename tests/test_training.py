@@ -19,7 +19,7 @@ from deltavae.run_folder import RunFolder, instantiate
 from deltavae.training import (
     DeltaVAEDataModule,
     DeltaVAEModule,
-    TrainingDiverged,
+    TrainingDivergedError,
     ema,
     read_log,
     refit_prior,
@@ -233,7 +233,9 @@ def test_divergence_is_told_with_its_step_and_the_last_good_checkpoint(tmp_path)
 
     run = RunFolder(tmp_path)
     settings = {"checkpoint_minutes": 0.0, "trainer": {"accelerator": "cpu"}}
-    with pytest.raises(TrainingDiverged, match=r"not finite at step 8 .*last good checkpoint is"):
+    with pytest.raises(
+        TrainingDivergedError, match=r"not finite at step 8 .*last good checkpoint is"
+    ):
         train(module, data, run, callbacks=[Poison()], **settings)
     saved = torch.load(run.checkpoint, weights_only=True)
     assert saved["global_step"] == 7

@@ -224,7 +224,7 @@ def image_grid(
     factor = max(1, math.ceil(_TARGET / max(h, w))) if enlarge is None else enlarge
     if factor < 1:
         raise ValueError(f"enlarge must be at least 1, got {enlarge}")
-    scaled = np.rint(images * (255.0 / (levels - 1))).astype(np.uint8)
+    scaled = np.rint(images * (255.0 / levels)).astype(np.uint8)
     canvas = np.full((rows, h + _GAP, columns, w + _GAP, 3), _GAP_LEVEL, np.uint8)
     canvas[:, :h, :, :w] = scaled.transpose(0, 3, 1, 4, 2)  # one channel is spread over three
     whole = canvas.reshape(rows * (h + _GAP), columns * (w + _GAP), 3)[:-_GAP, :-_GAP]

@@ -36,7 +36,7 @@ from deltavae.training import (
     DeltaVAEDataModule,
     DeltaVAEModule,
     Outcome,
-    TrainingDiverged,
+    TrainingDivergedError,
     refit_prior,
     train,
 )
@@ -218,7 +218,7 @@ def _train(
             callbacks=[TrainingProgress(steps)],
             trainer={**options["trainer"], "precision": options["precision"]},
         )
-    except TrainingDiverged as error:
+    except TrainingDivergedError as error:
         raise CommandError(str(error)) from error
 
 

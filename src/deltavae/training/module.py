@@ -1,0 +1,209 @@
+"""The Lightning module: one optimiser, two groups of parameters, one backward pass.
+
+The auxiliary prior is trained on detached posteriors in the model's own backward pass; its
+parameters are a group of their own in AdamW, whose moments are per parameter, and are clipped
+apart. So the model's weights are the same bits with and without it. Posterior noise and, without a
+time limit, the learning rate are functions of (seed, step).
+
+Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019,
+https://arxiv.org/abs/1711.05101
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, final
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deltavae.model import DeltaVAE
+from deltavae.noise import counter_normal
+from deltavae.objectives import ELBO, Objective
+from deltavae.units import nats_to_bits, nats_to_bpd
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss is no longer finite."""
+
+
+@final
+class DeltaVAEModule(pl.LightningModule):
+    """A DeltaVAE with its objective and optimiser, for any Lightning Trainer.
+
+    Args:
+        model: The model.
+        objective: Terms of the bound → loss.
+        steps: Optimiser steps of the whole training, at least 1.
+        learning_rate: Peak step size of AdamW; it rises linearly, then falls to zero on a cosine.
+        warmup_steps: Steps of the rise.
+        weight_decay: Decoupled weight decay.
+        clip_norm: Largest norm of the model's gradient, and of the auxiliary prior's, each apart.
+        aux_learning_rate: Peak step size for the auxiliary prior.
+        max_minutes: Time after which the cosine has reached zero, whatever the step; None: no limit.
+        seed: Seed of the posterior noise.
+        log_every: Steps between two entries of the log, where finiteness is checked too.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        model: DeltaVAE,
+        objective: Objective | None = None,
+        *,
+        steps: int,
+        learning_rate: float = 2e-3,
+        warmup_steps: int = 100,
+        weight_decay: float = 1e-4,
+        clip_norm: float = 1.0,
+        aux_learning_rate: float = 2e-3,
+        max_minutes: float | None = None,
+        seed: int = 0,
+        log_every: int = 50,
+    ) -> None:
+        super().__init__()
+        positive = {
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "clip_norm": clip_norm,
+            "aux_learning_rate": aux_learning_rate,
+            "log_every": log_every,
+            "max_minutes": math.inf if max_minutes is None else max_minutes,
+        }
+        for name, value in positive.items():
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        self.model = model
+        self.objective = ELBO() if objective is None else objective
+        self.steps, self.warmup_steps = steps, warmup_steps
+        self.learning_rate, self.aux_learning_rate = learning_rate, aux_learning_rate
+        self.weight_decay, self.clip_norm = weight_decay, clip_norm
+        self.max_seconds = math.inf if max_minutes is None else 60.0 * max_minutes
+        self.seed, self.log_every = seed, log_every
+        self.seconds = 0.0  # wall time of the training, interruptions not counted
+        self._clock: float | None = None
+        self._sums = torch.zeros(4)  # distortion, rate, aux_rate, steps since the last log entry
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW with one group for the model and one for the auxiliary prior."""
+        prior = self.model.aux_prior
+        apart = [] if prior is None else list(prior.parameters())
+        ids = {id(p) for p in apart}
+        rest = [p for p in self.model.parameters() if id(p) not in ids]
+        groups: list[dict[str, Any]] = [
+            {"params": rest, "peak": self.learning_rate, "weight_decay": self.weight_decay}
+        ]
+        if apart:
+            groups.append({"params": apart, "peak": self.aux_learning_rate, "weight_decay": 0.0})
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99))
+
+    def rate_factor(self, step: int) -> float:
+        """Return the learning rate of a step relative to its peak: warm-up, then a cosine."""
+        progress = min(1.0, max(step / self.steps, self.seconds / self.max_seconds))
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return warm * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._clock = time.monotonic()
+        self._sums = self._sums.to(self.device)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        if math.isfinite(self.max_seconds) and self.trainer.world_size > 1:
+            self.seconds = self.trainer.strategy.broadcast(self.seconds)  # one schedule for all
+        optimiser = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimiser, torch.optim.Optimizer)
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * self.rate_factor(self.global_step)
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
+        """Return the loss of a batch: {"x": events, "index": their positions in the data set}."""
+        x, index = batch["x"], batch["index"]
+        noise = None
+        if self.model.latents is not None:
+            shape = (self.model.latents.n, self.model.latents.d)
+            noise = counter_normal(self.seed, self.global_step, index, shape)
+        terms = self.model(x, noise)
+        loss = self.objective(terms, self.global_step)
+        aux_rate = torch.zeros_like(loss) if terms.aux_rate is None else terms.aux_rate.mean()
+        with torch.no_grad():
+            means = [terms.distortion.mean(), terms.rate.mean(), aux_rate, torch.ones_like(loss)]
+            self._sums += torch.stack(means)
+        # aux_rate reaches the auxiliary prior's parameters only: its inputs are detached.
+        return loss + aux_rate
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Advance the clock; write the log at log steps."""
+        now = time.monotonic()
+        self.seconds += now - (self._clock or now)
+        self._clock = now
+        if self.global_step % self.log_every == 0 or self.global_step == self.steps:
+            self._log_means()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of each parameter group apart."""
+        for group in optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], self.clip_norm)
+
+    def check_finite(self) -> tuple[float, float, float]:
+        """Return distortion, rate and aux_rate in nats, averaged since the last log entry.
+
+        Returns:
+            The three means.
+
+        Raises:
+            TrainingDivergedError: If they are not finite.
+        """
+        *means, steps = self._sums.tolist()
+        distortion, rate, aux_rate = (mean / max(1.0, steps) for mean in means)
+        if not math.isfinite(distortion + rate + aux_rate):
+            raise TrainingDivergedError(
+                f"the loss is not finite at step {self.global_step} (distortion {distortion:g}, "
+                f"rate {rate:g}, aux_rate {aux_rate:g} nats); try a lower learning rate"
+            )
+        return distortion, rate, aux_rate
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a continued run needs beyond weights and optimiser; refuse a diverged state."""
+        self.check_finite()
+        checkpoint["deltavae"] = {
+            "seconds": self.seconds,
+            "sums": self._sums.cpu(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what `on_save_checkpoint` added."""
+        state = checkpoint["deltavae"]
+        self.seconds, self._sums = state["seconds"], state["sums"]
+        torch.set_rng_state(state["rng"])
+
+    def _log_means(self) -> None:
+        distortion, rate, aux_rate = self.check_finite()
+        dims = math.prod(self.model.decoder.event_shape)
+        bits = {"distortion_bits": nats_to_bits(distortion)}
+        if self.model.latents is not None:
+            bits["rate_bits"] = nats_to_bits(rate)
+            bits["committed_rate_bits"] = nats_to_bits(self.model.latents.committed_rate)
+            if self.model.aux_prior is not None:
+                bits["aux_rate_bits"] = nats_to_bits(aux_rate)
+        self.log_dict(bits, prog_bar=True, logger=False)
+        values = {
+            **bits,
+            "elbo_bpd": nats_to_bpd(distortion + rate, dims),
+            "learning_rate": self.learning_rate * self.rate_factor(self.global_step - 1),
+            "seconds": self.seconds,
+        }
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, self.global_step)
+        self._sums.zero_()
