@@ -120,7 +120,8 @@ def rate_heatmap(
     floor, above = committed.sum(1), excess.sum(1)
     right.bar(steps, floor, color="#9a9a9a", label="δ's share")
     right.bar(steps, above, bottom=floor, color=COLOURS[0], label="above it")
-    right.legend(frameon=False)
+    right.margins(y=0.3)  # room for the legend
+    right.legend(frameon=False, ncols=2, loc="upper right")
     _style(right, "sum over channels", "latent step t", "bits")
     for axes in (left, middle, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -224,7 +225,7 @@ def image_grid(
     factor = max(1, math.ceil(_TARGET / max(h, w))) if enlarge is None else enlarge
     if factor < 1:
         raise ValueError(f"enlarge must be at least 1, got {enlarge}")
-    scaled = np.rint(images * (255.0 / levels)).astype(np.uint8)
+    scaled = np.rint(images * (255.0 / (levels - 1))).astype(np.uint8)
     canvas = np.full((rows, h + _GAP, columns, w + _GAP, 3), _GAP_LEVEL, np.uint8)
     canvas[:, :h, :, :w] = scaled.transpose(0, 3, 1, 4, 2)  # one channel is spread over three
     whole = canvas.reshape(rows * (h + _GAP), columns * (w + _GAP), 3)[:-_GAP, :-_GAP]
