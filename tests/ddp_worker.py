@@ -1,4 +1,4 @@
-"""Three training steps whose gradients are written down; started with one and with two processes."""
+"""Three training steps whose gradients are written down, by one process or by two."""
 
 import sys
 import warnings

@@ -65,7 +65,7 @@ def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(tmp_path):
     """In one process: stopped by a callback at step 7, continued from the raw weights."""
     whole, _, _ = fit(tmp_path / "whole", steps=12)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     torch.manual_seed(0)
@@ -76,9 +76,9 @@ def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(tmp_path):
     class Cut(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 7:
-                raise Stop
+                raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(
             module,
             data,

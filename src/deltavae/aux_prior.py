@@ -1,12 +1,17 @@
 """The auxiliary prior p_aux(z): an LSTM fitted to the aggregate posterior q(z) = E_x q(z|x).
 
-Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3, https://arxiv.org/abs/1901.03416.
 It is trained on samples of q(z|x) and sends no gradient to encoder or decoder. Its rate
 
     aux_rate(x) = KL(q(z|x) ‖ p_aux) = E_q Σ_t KL(q(z_t|x) ‖ p_aux(z_t | z_<t))
 
-is estimated with one draw of z_<t and the closed form for z_t. E_x aux_rate = I(x;z) + KL(q(z) ‖ p_aux) bounds
-I(x;z) from above; distortion + aux_rate bounds −log p(x), and has no floor δ.
+is estimated with one draw of z_<t and the closed form for z_t. With
+
+    E_x aux_rate = I(x;z) + KL(q(z) ‖ p_aux)
+
+it bounds I(x;z) from above; distortion + aux_rate bounds −log p(x), and has no floor δ.
+
+Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3,
+https://arxiv.org/abs/1901.03416
 
 Deviations:
     * The paper's figures name an autoregressive prior; one LSTM layer with diagonal Gaussian
@@ -32,6 +37,11 @@ class AuxiliaryPrior(nn.Module):
         n: Latent steps.
         d: Latent channels.
         hidden: Units of the LSTM.
+
+    Attributes:
+        loc: Mean of z per step and channel, (n, d), by which z is standardised.
+        scale: Standard deviation of z per step and channel, (n, d).
+        updates: Number of batches that `follow` has seen.
 
     Raises:
         ValueError: If an argument is below 1.

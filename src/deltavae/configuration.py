@@ -1,8 +1,8 @@
 """From what a user chooses to the complete specification of a model.
 
-A specification {class_path, init_args} is what config.yaml keeps and `run_folder.instantiate` builds.
-Here the parts get what follows from the data and from each other: the shape of an image, the number
-of latent steps (one per row), the channels, the solved prior.
+A specification {class_path, init_args} is what config.yaml keeps and `run_folder.instantiate`
+builds. Here the parts get what follows from the data and from each other: the shape of an image,
+the number of latent steps (one per row), the channels, the solved prior.
 """
 
 from collections.abc import Mapping

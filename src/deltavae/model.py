@@ -1,11 +1,13 @@
 """The δ-VAE: x → q(z|x) → z → p(x|z), and the terms of its bound.
 
-Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, https://arxiv.org/abs/1901.03416:
+    −log p(x) ≤ E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z)),
+    KL(q(z|x) ‖ p(z)) ≥ δ   for every q of the family.
 
-    −log p(x) ≤ E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z)),   KL(q(z|x) ‖ p(z)) ≥ δ for every q of the family.
+The model is put together from an encoder, a pair of posterior and prior (`deltavae.latents`), a
+decoder and an auxiliary prior. Without latents it is the decoder alone: the rival in every table.
 
-The model is put together from an encoder, a pair of posterior and prior (`deltavae.latents`), a decoder
-and an auxiliary prior. Without latents it is the decoder alone: the rival in every table.
+Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019,
+https://arxiv.org/abs/1901.03416
 """
 
 from typing import Literal, final

@@ -1,11 +1,13 @@
 """Standard normal noise as a pure function of (seed, step, example index).
 
 A counter-based generator: the counter (seed, step, index, coordinate) is mixed by the SplitMix64
-finaliser (Steele, Lea & Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014,
-https://doi.org/10.1145/2660193.2660195) into two 32-bit uniforms, which Box-Muller turns into one normal.
-The noise of an example does not depend on the batch, the process or the device it is drawn in, so
-that an interrupted and a two-process training repeat the uninterrupted one. Everything stays on the
-device of ``index``: no host-device wait.
+finaliser into two 32-bit uniforms, which Box-Muller turns into one normal. The noise of an example
+does not depend on the batch, the process or the device it is drawn in, so that an interrupted and
+a two-process training repeat the uninterrupted one. Everything stays on the device of ``index``:
+no host-device wait.
+
+Steele, Lea & Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014,
+https://doi.org/10.1145/2660193.2660195
 """
 
 import math

@@ -1,16 +1,20 @@
 """Objectives: the terms of the bound → the loss that is minimised, in nats per example.
 
-The δ-VAE's own objective is the plain ELBO: its floor lies in the model. The others are its rivals.
+The δ-VAE's own objective is the plain ELBO: its floor lies in the model. The others are its
+rivals. E is the mean over the batch, k = 1..d runs over the latent channels.
 
-    ELBO                 E[distortion + rate]                                Kingma & Welling 2014
-    Beta                 E[distortion + β·rate]                              Higgins et al. 2017
-    LinearAnnealing      β rises from 0 to 1 over the first steps            Bowman et al. 2016
-    CyclicalAnnealing    β rises from 0 to 1 again and again                 Fu et al. 2019
-    FreeBitsPerExample   E[distortion + max(rate, λ)]                        Kingma et al. 2016, eq. 15
-    FreeBitsPerChannel   E[distortion] + Σ_k max(E[rate_k], λ/d)             the same, per group on the batch mean
+    ELBO                 E[distortion + rate]                           [1]
+    Beta                 E[distortion + β·rate]                         [2]
+    LinearAnnealing      β rises from 0 to 1 over the first steps       [3]
+    CyclicalAnnealing    β rises from 0 to 1 again and again            [4]
+    FreeBitsPerExample   E[distortion + max(rate, λ)]                   [5], for each example alone
+    FreeBitsPerChannel   E[distortion] + Σ_k max(E[rate_k], λ/d)        [5], eq. 15
 
-https://arxiv.org/abs/1312.6114, https://openreview.net/forum?id=Sy2fzU9gl, https://arxiv.org/abs/1511.06349,
-https://arxiv.org/abs/1903.10145, https://arxiv.org/abs/1606.04934
+[1] Kingma & Welling 2014, https://arxiv.org/abs/1312.6114
+[2] Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl
+[3] Bowman et al. 2016, https://arxiv.org/abs/1511.06349
+[4] Fu et al. 2019, https://arxiv.org/abs/1903.10145
+[5] Kingma et al. 2016, https://arxiv.org/abs/1606.04934
 """
 
 from abc import ABC, abstractmethod
@@ -34,6 +38,9 @@ class Objective(ABC):
         Args:
             terms: Distortion and rates of the batch.
             step: Optimiser step, from 0.
+
+        Returns:
+            The loss, a scalar.
         """
 
 
@@ -52,7 +59,7 @@ class ELBO(Objective):
 class Beta(Objective):
     """Mean of distortion + beta·rate.
 
-    Args:
+    Attributes:
         beta: Weight of the rate, not negative.
 
     Raises:
@@ -75,7 +82,7 @@ class Beta(Objective):
 class LinearAnnealing(Objective):
     """The weight of the rate rises linearly from 0 to 1.
 
-    Args:
+    Attributes:
         steps: Steps until the weight is 1, at least 1.
 
     Raises:
@@ -102,7 +109,7 @@ class LinearAnnealing(Objective):
 class CyclicalAnnealing(Objective):
     """The weight of the rate rises from 0 to 1 in every cycle, then stays at 1 until its end.
 
-    Args:
+    Attributes:
         cycle_steps: Steps of one cycle, at least 1.
         rising: Share of a cycle in which the weight rises, in (0, 1].
         cycles: Number of cycles, at least 1; afterwards the weight is 1.
@@ -139,7 +146,7 @@ class CyclicalAnnealing(Objective):
 class FreeBitsPerExample(Objective):
     """Every example's rate counts only above a threshold.
 
-    Args:
+    Attributes:
         bits: Free bits λ per example, not negative.
 
     Raises:
@@ -164,7 +171,7 @@ class FreeBitsPerChannel(Objective):
 
     The mean is over the examples of one process: with several processes it is each one's own.
 
-    Args:
+    Attributes:
         bits: Free bits λ per example, shared equally by the channels, not negative.
 
     Raises:

@@ -5,10 +5,10 @@
     checkpoints/last.ckpt  the state of the training, for --resume
     metrics.json  log.csv  provenance.json  report.html
 
-A component of a configuration is a mapping {class_path, init_args}, as in jsonargparse. Instantiating a
-class by its name runs code: only classes of deltavae are taken unless the caller trusts the file.
-Every file is written under a temporary name and renamed, so that a full disk or a kill leaves the
-old one whole.
+A component of a configuration is a mapping {class_path, init_args}, as in jsonargparse.
+Instantiating a class by its name runs code: only classes of deltavae are taken unless the caller
+trusts the file. Every file is written under a temporary name and renamed, so that a full disk or a
+kill leaves the old one whole.
 """
 
 import importlib
@@ -98,12 +98,11 @@ def specification(instance: Any, **init_args: Any) -> dict[str, Any]:
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file under a temporary name beside it, then rename it.
 
+    A disk that is full or not writable is an OSError; a file that was there before is unchanged.
+
     Args:
         path: Where the file belongs.
         write: Called with the temporary path.
-
-    Raises:
-        OSError: If the disk is full or not writable; a file that was there before is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -274,15 +273,14 @@ def _finite(value: Any) -> Any:
 def load(path: str | Path, *, trust: bool = False) -> DeltaVAE:
     """Load the model of a finished run.
 
+    A folder that is no run, has no weights or damaged ones is a ValueError that says so.
+
     Args:
         path: The run folder.
         trust: Take classes from outside deltavae too; without it a foreign class is an error.
 
     Returns:
         The model with its averaged weights, in evaluation mode.
-
-    Raises:
-        ValueError: If the folder is no run, has no weights, or they are damaged.
     """
     return RunFolder(Path(path)).load_model(trust=trust)
 

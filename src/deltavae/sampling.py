@@ -2,8 +2,8 @@
 
     x_i ~ p(x_i | x_<i, z)   for i = 1..P
 
-Everything goes through `Decoder.init_state` and `Decoder.step`, so that a decoder with caches makes all
-of it fast and one test (scoring equals the parallel forward) covers sampling as well.
+Everything goes through `Decoder.init_state` and `Decoder.step`, so that a decoder with caches
+makes all of it fast and one test (scoring equals the parallel forward) covers sampling as well.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def draw(
     temperature: float = 1.0,
     progress: Callable[[int], None] | None = None,
 ) -> UInt8[Tensor, "b ..."]:
-    """Draw events position by position.
+    """Draw events position by position; a temperature not above 0 is the likelihood's ValueError.
 
     Args:
         decoder: The decoder, in evaluation mode.
@@ -37,9 +37,6 @@ def draw(
 
     Returns:
         The drawn events.
-
-    Raises:
-        ValueError: If temperature is not above 0.
     """
     state = decoder.init_state(z, batch)
     drawn: list[Tensor] = []

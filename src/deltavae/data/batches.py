@@ -1,8 +1,8 @@
 """Batches as a pure function of (seed, step): what makes resumption and several processes exact.
 
-Epoch e visits the examples in the order of a permutation drawn from (seed, e); step s takes the next
-`batch_size` of them. With `world_size` processes each takes an equal, interleaved share of every batch,
-so that all of them together see what one process alone would see.
+Epoch e visits the examples in the order of a permutation drawn from (seed, e); step s takes the
+next `batch_size` of them. With `world_size` processes each takes an equal, interleaved share of
+every batch, so that all of them together see what one process alone would see.
 """
 
 from collections.abc import Iterator
@@ -65,7 +65,8 @@ class StepSampler(Sampler[Tensor]):
         self.batch_size = min(batch_size, examples)
         if self.batch_size % world_size:
             raise ValueError(
-                f"batch_size must be a multiple of the {world_size} processes, got {self.batch_size}"
+                f"batch_size must be a multiple of the {world_size} processes, "
+                f"got {self.batch_size}"
             )
         self.examples, self.steps, self.seed = examples, steps, seed
         self.rank, self.world_size = rank, world_size

@@ -30,6 +30,8 @@ class Split:
     Attributes:
         images: uint8 of shape (N, C, H, W), in C order, values in 0..levels−1.
         labels: Classes from 0, int64 of shape (N,); None where there are none.
+        places: Where each image stood before `take` chose it, int64 of shape (N,); None where the
+            images are in the order of their source.
 
     Raises:
         ValueError: If the images are not uint8 in C order, or the labels do not match them.

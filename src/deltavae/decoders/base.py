@@ -43,8 +43,11 @@ class Decoder(nn.Module, ABC):
         latent_shape: Steps n and channels d of the latents; None for a decoder without latents.
         visible_from: For each latent step the first position (from 0) that may see it.
 
+    Attributes:
+        visible: Which position may see which latent step, boolean, (P, n).
+
     Raises:
-        ValueError: If visible_from does not fit latent_shape or hides every latent from position 0.
+        ValueError: If visible_from does not fit latent_shape, or position 0 may see no latent.
     """
 
     visible: Tensor
@@ -97,7 +100,15 @@ class Decoder(nn.Module, ABC):
     def log_prob(
         self, x: UInt8[Tensor, "b ..."], z: Float[Tensor, "b n d"] | None
     ) -> Float[Tensor, " b"]:
-        """Return log p(x|z) in nats, summed over the event; the likelihood runs in full precision."""
+        """Return log p(x|z) in nats, summed over the event.
+
+        Args:
+            x: Events.
+            z: Latents as the decoder reads them; None without latents.
+
+        Returns:
+            Log-probability of each event; the likelihood runs in full precision.
+        """
         params = self(x, z)
         with torch.autocast(device_type=x.device.type, enabled=False):
             return self.likelihood.log_prob(params, self.to_sequence(x))

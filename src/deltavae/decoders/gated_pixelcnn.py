@@ -1,8 +1,11 @@
 """A gated PixelCNN that attends to the latents.
 
-The two causal stacks of van den Oord et al. 2016 (see `deltavae.nn.gated`), with attention from every
-pixel to the latents every few layers (Razavi et al. 2019, section 3, https://arxiv.org/abs/1901.03416).
-With the anti-causal encoder a pixel in row r sees z_t for t ≤ r; with the non-causal encoder all.
+The two causal stacks of van den Oord et al. 2016 (see `deltavae.nn.gated`), with attention from
+every pixel to the latents every few layers. With the anti-causal encoder a pixel in row r sees z_t
+for t ≤ r; with the non-causal encoder it sees all of them.
+
+Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3,
+https://arxiv.org/abs/1901.03416
 
 Deviations:
     * What a pixel reads from the latents is added to the horizontal stack's features.

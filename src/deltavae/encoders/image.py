@@ -1,14 +1,16 @@
 """Image encoders: one latent step per image row.
 
-Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3 and its figure of the
-anti-causal encoder, https://arxiv.org/abs/1901.03416. The past of row t is known to the decoder when z_t
-is first read; the anti-causal encoder spends z_t on the present and the future only:
+The past of row t is known to the decoder when z_t is first read; so the anti-causal encoder spends
+z_t on the present and the future only:
 
     reverse rows and columns → pad one column, so that the strictly causal network's features,
-    cropped by one column, see their own pixel too → reverse back: pixel i sees pixels ≥ i in raster
-    order → mean over each row → linear: z_t sees rows ≥ t.
+    cropped by one column, see their own pixel too → reverse back: pixel i sees pixels ≥ i in
+    raster order → mean over each row → linear: z_t sees rows ≥ t.
 
 The non-causal encoder is the ablation: every z_t sees the whole image.
+
+Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3 and its figure of
+the anti-causal encoder, https://arxiv.org/abs/1901.03416
 
 Deviations:
     * The non-causal encoder reaches the whole image through a global mean beside its
@@ -31,6 +33,8 @@ from deltavae.nn.gated import check_network
 class AntiCausalEncoder(Encoder):
     """Raw parameters of q(z_t|x) from rows ≥ t.
 
+    A size out of its range is a ValueError of `check_network`.
+
     Args:
         image_shape: Channels, rows and columns (C, H, W) of the images.
         levels: Number of levels of a pixel.
@@ -38,9 +42,6 @@ class AntiCausalEncoder(Encoder):
         channels: Width of the network.
         layers: Number of gated layers.
         kernel_size: Odd kernel width.
-
-    Raises:
-        ValueError: If an argument is out of its range.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class AntiCausalEncoder(Encoder):
 class NonCausalEncoder(Encoder):
     """Raw parameters of q(z_t|x) from the whole image.
 
+    A size out of its range is a ValueError of `check_network`.
+
     Args:
         image_shape: Channels, rows and columns (C, H, W) of the images.
         levels: Number of levels of a pixel.
@@ -77,9 +80,6 @@ class NonCausalEncoder(Encoder):
         channels: Width of the network.
         layers: Number of gated layers.
         kernel_size: Odd kernel width.
-
-    Raises:
-        ValueError: If an argument is out of its range.
     """
 
     def __init__(

@@ -1,10 +1,11 @@
 """Attention from every pixel to the latent steps.
 
-Vaswani et al., Attention Is All You Need, NeurIPS 2017, eq. 1, https://arxiv.org/abs/1706.03762, with
-queries from the pixels' features and keys and values from z_1..z_n; in the δ-VAE's anti-causal
-setting a pixel in row r attends to z_t with t ≤ r only (Razavi et al. 2019, section 3).
-Keys and values carry a learned embedding of the step t, so that a pixel can ask for the latent of
-its own row.
+Queries come from the pixels' features, keys and values from z_1..z_n; in the δ-VAE's anti-causal
+setting a pixel in row r attends to z_t with t ≤ r only (Razavi et al. 2019, section 3). Keys and
+values carry a learned embedding of the step t, so that a pixel can ask for the latent of its own
+row.
+
+Vaswani et al., Attention Is All You Need, NeurIPS 2017, eq. 1, https://arxiv.org/abs/1706.03762
 """
 
 import torch

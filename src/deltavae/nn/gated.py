@@ -1,13 +1,15 @@
 """The gated two-stack PixelCNN, without masks.
 
-van den Oord et al., Conditional Image Generation with PixelCNN Decoders, NeurIPS 2016, section 2.2
-and figure 2, https://arxiv.org/abs/1606.05328. A vertical stack v sees all rows above, a horizontal
-stack h sees the pixels to the left in the same row and reads v. Causality comes from shifting the
-input once and from cropped kernels (rows above only, columns to the left only): no multiplication
-is spent on a masked weight (Salimans et al., PixelCNN++, section 2.1, https://arxiv.org/abs/1701.05517).
+A vertical stack v sees all rows above, a horizontal stack h sees the pixels to the left in the
+same row and reads v. Causality comes from shifting the input once and from cropped kernels (rows
+above only, columns to the left only): no multiplication is spent on a masked weight.
 
-    v ← v + gate(conv_{⌈k/2⌉×k}(v))                         rows ≤ r of the shifted input: rows < r of x
-    h ← h + W·gate(conv_{1×⌈k/2⌉}(h) + U·conv_v(v))          eq. 2: gate(a, b) = tanh(a) ⊙ σ(b)
+    v ← v + gate(conv_{⌈k/2⌉×k}(v))                  rows ≤ r of the shifted input: rows < r of x
+    h ← h + W·gate(conv_{1×⌈k/2⌉}(h) + U·conv_v(v))  eq. 2: gate(a, b) = tanh(a) ⊙ σ(b)
+
+van den Oord et al., Conditional Image Generation with PixelCNN Decoders, NeurIPS 2016, section 2.2
+and figure 2, https://arxiv.org/abs/1606.05328; shifting and cropping after Salimans et al.,
+PixelCNN++, ICLR 2017, section 2.1, https://arxiv.org/abs/1701.05517
 
 Deviations:
     * v has a residual connection too, which helps deeper stacks.
@@ -56,16 +58,15 @@ class GatedLayer(nn.Module):
 
 
 class GatedStack(nn.Module):
-    """A strictly causal network: features of pixel i depend on the pixels before i in raster order.
+    """A strictly causal network: pixel i's features depend on the pixels before i in raster order.
+
+    A size out of its range is a ValueError of `check_network`.
 
     Args:
         in_channels: Channels of the image.
         channels: Width of either stack.
         layers: Number of gated layers, at least 1.
         kernel_size: Odd kernel width, at least 3.
-
-    Raises:
-        ValueError: If an argument is out of its range.
     """
 
     def __init__(self, in_channels: int, channels: int, layers: int, kernel_size: int) -> None:
@@ -80,7 +81,7 @@ class GatedStack(nn.Module):
     def embed(
         self, x: Float[Tensor, "b c h w"]
     ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
-        """Shift the image and start the two stacks: v sees rows < r, h sees columns < c of row r."""
+        """Shift the image and start both stacks: v sees rows < r, h sees columns < c of row r."""
         p = self.reach
         x = with_coordinates(x)
         v = self.embed_vertical(F.pad(shift_down(x), (p, p, p, 0)))

@@ -33,7 +33,7 @@ def shift_right(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def with_coordinates(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_plus_3 h w"]:
-    """Append three channels: ones (tells padding from a mid-grey pixel), row, column in [−1, 1]."""
+    """Append three channels: ones (telling padding from mid-grey), row and column in [−1, 1]."""
     b, _, h, w = x.shape
     rows = torch.linspace(-1.0, 1.0, h, device=x.device, dtype=x.dtype).view(1, 1, h, 1)
     columns = torch.linspace(-1.0, 1.0, w, device=x.device, dtype=x.dtype).view(1, 1, 1, w)

@@ -39,8 +39,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise OSError(
-                f"{path}: the checkpoint could not be written ({reason}); the one before is whole: "
-                "make room and go on with --resume"
+                f"{path}: the checkpoint could not be written ({reason}); "
+                "the one before is whole: make room and go on with --resume"
             ) from error
 
 

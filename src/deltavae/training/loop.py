@@ -112,6 +112,9 @@ def train(
 ) -> Outcome:
     """Train into a run folder; afterwards the module holds the averaged weights.
 
+    A loss that is no longer finite is a `TrainingDivergedError`, a checkpoint that cannot be
+    written an OSError, an argument out of its range a ValueError.
+
     Args:
         module: Model, objective and optimiser.
         data: The batches.
@@ -124,11 +127,6 @@ def train(
 
     Returns:
         How it ended.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-        TrainingDivergedError: If the loss is no longer finite.
-        OSError: If a checkpoint could not be written.
     """
     checkpoint = RunCheckpoint(run.checkpoint, timedelta(minutes=checkpoint_minutes))
     given = dict(trainer or {})

@@ -42,7 +42,7 @@ class DeltaVAEModule(pl.LightningModule):
         weight_decay: Decoupled weight decay.
         clip_norm: Largest norm of the model's gradient, and of the auxiliary prior's, each apart.
         aux_learning_rate: Peak step size for the auxiliary prior.
-        max_minutes: Time after which the cosine has reached zero, whatever the step; None: no limit.
+        max_minutes: Time at which the cosine reaches zero, whatever the step; None: no limit.
         seed: Seed of the posterior noise.
         log_every: Steps between two entries of the log, where finiteness is checked too.
 

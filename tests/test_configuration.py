@@ -1,0 +1,101 @@
+"""From a user's choices to a model: the rate asked for, and parts that fit each other."""
+
+import pytest
+
+from deltavae.configuration import (
+    DEFAULT_RATE_BITS,
+    ENCODERS,
+    build_latents,
+    ladder_rate,
+    model_specification,
+    parse_alpha,
+)
+from deltavae.latents import AR1, Independent
+from deltavae.rates import committed_rate
+from deltavae.run_folder import instantiate
+from deltavae.units import bits_to_nats, nats_to_bits
+from runs import DECODER, ENCODER
+
+PAIR = {"class_path": "deltavae.latents.AR1"}
+
+
+def test_alpha_is_one_number_or_a_ladder():
+    assert parse_alpha("0.5") == (0.5, 0.5)
+    assert parse_alpha("0.5:0.95") == (0.5, 0.95)
+    for text in ("1.0", "0.5:1", "a", "0.1:0.2:0.3", "-1:0.5", "nan"):
+        with pytest.raises(ValueError, match="alpha must be A or LO:HI with every"):
+            parse_alpha(text)
+
+
+@pytest.mark.parametrize("bits", [5.0, 50.0, 500.0])
+@pytest.mark.parametrize("alpha", [None, "0.3:0.9"])
+def test_prior_hits_the_rate_in_bits_or_nats(bits, alpha):
+    for asked in ({"delta_bits": bits}, {"delta_nats": bits_to_nats(bits)}):
+        found = ladder_rate(28, 16, alpha=alpha, **asked)
+        assert nats_to_bits(committed_rate(found, 28)) == pytest.approx(bits, rel=1e-9)
+    rising = found[1:] - found[:-1]
+    assert (rising > 0).all() if alpha else (rising == 0).all()
+
+
+def test_ladder_alone_is_taken_as_it_stands():
+    assert ladder_rate(8, 3, alpha="0.2:0.6").tolist() == pytest.approx([0.2, 0.4, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give delta_bits, delta_nats or alpha"),
+        ({"delta_bits": 1.0, "delta_nats": 1.0}, "give one of them"),
+        ({"delta_bits": 0.0}, "delta_bits must be above 0, got 0"),
+        ({"delta_nats": -1.0}, "delta_nats must be above 0"),
+        ({"delta_bits": float("nan")}, "delta_bits must be above 0"),
+    ],
+)
+def test_contradictions_are_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        ladder_rate(8, 2, **options)
+
+
+def test_pairs_are_built_with_the_rate_asked_for():
+    assert build_latents(PAIR, n=8, d=2, delta_bits=7.0).committed_rate == pytest.approx(
+        bits_to_nats(7.0), rel=1e-9
+    )
+    default = build_latents(PAIR, n=8, d=2)
+    assert nats_to_bits(default.committed_rate) == pytest.approx(DEFAULT_RATE_BITS, rel=1e-9)
+    given = build_latents(PAIR, n=8, d=2, alpha="0.5:0.7")
+    assert isinstance(given, AR1)
+    assert given.config()["alpha"] == pytest.approx([0.5, 0.7])
+    other = {"class_path": "deltavae.latents.Independent"}
+    independent = build_latents(other, n=8, d=2, delta_bits=7.0)
+    assert isinstance(independent, Independent)
+    assert independent.committed_rate == pytest.approx(bits_to_nats(7.0), rel=1e-12)
+    with pytest.raises(ValueError, match="alpha applies to AR1 only, got it with Independent"):
+        build_latents(other, n=8, d=2, alpha="0.5")
+    with pytest.raises(ValueError, match="delta_bits must be above 0, got -1"):
+        build_latents(PAIR, n=8, d=2, delta_bits=-1.0)
+    with pytest.raises(ValueError, match='must be a Latents, got "deltavae.objectives.ELBO"'):
+        build_latents({"class_path": "deltavae.objectives.ELBO"}, n=8, d=2)
+    standard = build_latents({"class_path": "deltavae.latents.Standard"}, n=8, d=2)
+    assert standard.committed_rate == 0.0
+    with pytest.raises(ValueError):
+        build_latents({"class_path": "deltavae.latents.Standard"}, n=8, d=2, delta_bits=3.0)
+
+
+def test_non_causal_encoder_opens_every_latent_to_every_pixel():
+    latents = build_latents(PAIR, n=4, d=2, delta_bits=4.0)
+    views = {}
+    for name, path in ENCODERS.items():
+        encoder = {**ENCODER, "class_path": path}
+        spec = model_specification((1, 4, 4), 5, decoder=DECODER, encoder=encoder, latents=latents)
+        views[name] = instantiate(spec).decoder.visible_from
+    assert views == {"anti-causal": (0, 4, 8, 12), "non-causal": (0, 0, 0, 0)}
+
+
+@pytest.mark.parametrize("name", ["Bernoulli", "Categorical", "DiscretisedLogisticMixture"])
+def test_likelihood_gets_channels_and_levels_from_the_data(name):
+    likelihood = {"class_path": f"deltavae.likelihoods.{name}"}
+    levels = 2 if name == "Bernoulli" else 7
+    spec = model_specification((1, 4, 4), levels, decoder=DECODER, likelihood=likelihood)
+    built = instantiate(spec).decoder.likelihood
+    assert type(built).__name__ == name
+    assert (built.channels, built.levels) == (1, levels)
