@@ -31,7 +31,7 @@ def test_alpha_is_one_number_or_a_ladder():
 @pytest.mark.parametrize("alpha", [None, "0.3:0.9"])
 def test_prior_hits_the_rate_in_bits_or_nats(bits, alpha):
     for asked in ({"delta_bits": bits}, {"delta_nats": bits_to_nats(bits)}):
-        found = ladder_rate(28, 16, alpha=alpha, **asked)
+        found = ladder_rate(28, 64, alpha=alpha, **asked)
         assert nats_to_bits(committed_rate(found, 28)) == pytest.approx(bits, rel=1e-9)
     rising = found[1:] - found[:-1]
     assert (rising > 0).all() if alpha else (rising == 0).all()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deltavae.decoders import GatedPixelCNN
+from deltavae.decoders import Decoder, GatedPixelCNN
 from deltavae.likelihoods import Categorical, DiscretisedLogisticMixture
 from deltavae.sampling import draw, score
 
@@ -66,6 +66,23 @@ def test_visible_from_names_the_first_pixel_of_the_row():
 def test_stepwise_scores_equal_the_parallel_forward(likelihood, latents):
     decoder, x, z = make(likelihood, latents=latents)
     torch.testing.assert_close(score(decoder, x, z), decoder(x, z), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_cached_steps_equal_the_default_of_one_full_forward_each(kernel_size):
+    torch.manual_seed(0)
+    sizes = {"channels": 8, "layers": 3, "kernel_size": kernel_size, "attend_every": 2}
+    decoder = GatedPixelCNN((3, H, W), RGB, (N, D), **sizes).double()
+    x = torch.randint(0, 256, (2, 3, H, W), dtype=torch.uint8)
+    z = torch.randn(2, N, D, dtype=torch.float64)
+    cached, plain = decoder.init_state(z, 2), Decoder.init_state(decoder, z, 2)
+    previous = None
+    for i in range(H * W):
+        fast, cached = decoder.step(cached, previous)
+        full, plain = Decoder.step(decoder, plain, previous)
+        torch.testing.assert_close(fast, full, rtol=1e-10, atol=1e-10)
+        previous = decoder.to_sequence(x)[:, i]
+    assert torch.equal(cached.sequence, plain.sequence)
 
 
 def test_drawn_pixels_follow_the_conditionals():

@@ -18,8 +18,7 @@ A unit (step, channel) is active where its posterior mean moves with x,
 
     Var_x μ > 0.01 σ*²,                                                                    (3)
 
-with σ* the posterior's standard deviation at the floor, so that the threshold is relative to the
-noise that the mean has to rise above.
+with σ* the posterior's standard deviation at the floor: the noise that the mean must rise above.
 
 Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, section 5.2,
 https://arxiv.org/abs/1509.00519
