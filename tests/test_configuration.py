@@ -73,7 +73,7 @@ def test_pairs_are_built_with_the_rate_asked_for():
         build_latents(other, n=8, d=2, alpha="0.5")
     with pytest.raises(ValueError, match="delta_bits must be above 0, got -1"):
         build_latents(PAIR, n=8, d=2, delta_bits=-1.0)
-    with pytest.raises(ValueError, match='must be a Latents, got "deltavae.objectives.ELBO"'):
+    with pytest.raises(ValueError, match=r'must be a Latents, got "deltavae\.objectives\.ELBO"'):
         build_latents({"class_path": "deltavae.objectives.ELBO"}, n=8, d=2)
     standard = build_latents({"class_path": "deltavae.latents.Standard"}, n=8, d=2)
     assert standard.committed_rate == 0.0

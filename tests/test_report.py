@@ -537,10 +537,3 @@ def test_given_samples_are_shown_and_not_drawn_again(tmp_path, monkeypatch):
 def test_sizes_are_checked(name):
     with pytest.raises(ValueError, match=f"{name} must be at least"):
         Sizes(**{name: -1})
-
-
-def test_large_events_get_fewer_samples():
-    small, large = Sizes.for_positions(64), Sizes.for_positions(1024)
-    assert (small.count, small.fixed, small.decodings) == (32, 4, 8)
-    assert large.count + large.fixed * large.decodings == 16
-    assert large.lines == 0

@@ -47,18 +47,6 @@ class Sizes:
                 value = getattr(self, field.name)
                 raise ValueError(f"{field.name} must be at least {least}, got {value}")
 
-    @classmethod
-    def for_positions(cls, positions: int) -> "Sizes":
-        """Return sizes that take seconds for small events and about a minute for larger ones.
-
-        Args:
-            positions: Positions of an event: one full forward each where the decoder has no cache.
-
-        Returns:
-            The full sizes up to 256 positions, a fifth of them beyond.
-        """
-        return cls() if positions <= 256 else cls(count=8, fixed=2, decodings=4, lines=0)
-
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -96,14 +84,14 @@ def draw_samples(
         model: The model, in evaluation mode.
         images: Events to encode, of which the first are taken; None or none at all: the fixed z
             come from the prior, and there are no lines.
-        sizes: How many of each; None: what the number of positions allows.
+        sizes: How many of each; None: the defaults.
         generator: Source of randomness.
         progress: Called with the number of positions done after each.
 
     Returns:
         The events; fewer rows where there are fewer images.
     """
-    sizes = Sizes.for_positions(model.decoder.positions) if sizes is None else sizes
+    sizes = Sizes() if sizes is None else sizes
     prior: Literal["aux", "model"] = "model" if model.aux_prior is None else "aux"
     z = model.sample_latents(sizes.count, prior=prior, generator=generator)
     if model.latents is None or z is None:
