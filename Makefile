@@ -7,8 +7,10 @@ BIN := .venv/bin
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
-# One thread per worker: two workers already fill two cores, and sums then repeat bit for bit.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov
+# One thread per process: small nets gain nothing from more, and on a busy machine they wait for each other;
+# sums then repeat bit for bit, and two test workers fill two cores.
+ONE_THREAD := OMP_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2 --cov
 
 DEMO := runs/demo runs/demo-no-latents runs/demo-vae
 
@@ -22,7 +24,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO:=/metrics.json) ## train on the built-in digits, evaluate, write runs/demo/report.html
-	$(BIN)/deltavae report $(DEMO) --out runs/demo/report.html
+	$(ONE_THREAD) $(BIN)/deltavae report $(DEMO) --out runs/demo/report.html
 	@echo "The report is at runs/demo/report.html: open it in a browser."
 
 test: lint ## run the checks and the tests that are not slow
@@ -39,7 +41,7 @@ lint: $(DEV) ## run ruff, mypy, pydoclint and import-linter
 	$(BIN)/lint-imports
 
 docs: $(DEV) ## build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "The documentation is at site/index.html."
 
 coverage: $(DEV) ## write line coverage of the tests to htmlcov/
@@ -70,4 +72,4 @@ runs/demo/metrics.json: CONFIG := configs/demo/delta-vae.yaml
 runs/demo-no-latents/metrics.json: CONFIG := configs/demo/no-latents.yaml
 runs/demo-vae/metrics.json: CONFIG := configs/demo/vae.yaml
 $(DEMO:=/metrics.json): | $(RUNTIME)
-	$(BIN)/deltavae fit --run-dir $(@D) $(if $(wildcard $(@D)/config.yaml),--resume,--config $(CONFIG))
+	$(ONE_THREAD) $(BIN)/deltavae fit --run-dir $(@D) $(if $(wildcard $(@D)/config.yaml),--resume,--config $(CONFIG))

@@ -19,7 +19,7 @@ from deltavae.evaluation import evaluate
 from deltavae.likelihoods import Categorical
 from deltavae.training import DeltaVAEDataModule, DeltaVAEModule
 
-STEPS, LEVELS = 200, 17  # optimiser steps; pixels hold 0 to 16
+STEPS, LEVELS = 120, 17  # optimiser steps; pixels hold 0 to 16
 # Your data: uint8 images of shape (N, C, H, W), as two splits. Labels are optional.
 images = load_digits().images.astype(np.uint8)[:, None]  # (1797, 1, 8, 8)
 data = Dataset("digits", train=Split(images[:-300]), test=Split(images[-300:]), levels=LEVELS)

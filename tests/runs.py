@@ -1,11 +1,15 @@
 """Tiny models and data that several test modules build on."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from deltavae.configuration import ENCODERS, build_latents, model_specification
 from deltavae.data import Dataset, Split
+from deltavae.model import DeltaVAE
+from deltavae.run_folder import RunFolder, instantiate
 
 DECODER = {
     "class_path": "deltavae.decoders.GatedPixelCNN",
@@ -28,6 +32,16 @@ def tiny_specification(
     if not aux_prior:
         spec["init_args"].pop("aux_prior", None)
     return spec
+
+
+def write_run(path: Path, spec: dict[str, Any]) -> tuple[RunFolder, DeltaVAE]:
+    """A run folder with an untrained model of this specification, and the model."""
+    run = RunFolder(path)
+    torch.manual_seed(0)
+    model = instantiate(spec)
+    run.write_config({"model": spec, "seed": 0})
+    run.save_weights(model)
+    return run, model.eval()
 
 
 def tiny_data(examples: int = 48, seed: int = 0) -> Dataset:

@@ -13,7 +13,6 @@ from deltavae.latents import AR1
 from deltavae.likelihoods import Categorical
 from deltavae.model import DeltaVAE
 from deltavae.run_folder import (
-    RunFolder,
     import_class,
     instantiate,
     load,
@@ -21,18 +20,12 @@ from deltavae.run_folder import (
     specification,
     write_atomically,
 )
-from runs import tiny_specification
+from runs import tiny_specification, write_run
 
 
 @pytest.fixture
 def run(tmp_path):
-    folder = RunFolder(tmp_path / "run")
-    spec = tiny_specification()
-    torch.manual_seed(0)
-    model = instantiate(spec)
-    folder.write_config({"model": spec, "seed": 0})
-    folder.save_weights(model)
-    return folder, model.eval()
+    return write_run(tmp_path / "run", tiny_specification())
 
 
 def test_loaded_model_gives_the_same_terms_bit_for_bit(run):

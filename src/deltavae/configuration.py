@@ -5,7 +5,8 @@ builds. Here the parts get what follows from the data and from each other: the s
 the number of latent steps (one per row), the channels, the solved prior.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from jaxtyping import Float64
@@ -37,14 +38,14 @@ def parse_alpha(text: str) -> tuple[float, float]:
         The lowest and the highest α.
 
     Raises:
-        ValueError: If the text is not of that form or |α| is not below 1.
+        ValueError: If the text is not of that form, |α| is not below 1, or LO is above HI.
     """
     try:
         values = [float(part) for part in str(text).split(":")]
     except ValueError:
         values = []
-    if len(values) not in (1, 2) or not all(abs(value) < 1 for value in values):
-        raise ValueError(f"alpha must be A or LO:HI with every |alpha| < 1, got {text}")
+    if len(values) not in (1, 2) or not -1 < values[0] <= values[-1] < 1:
+        raise ValueError(f"alpha must be A or LO:HI with every |alpha| < 1, LO ≤ HI, got {text}")
     return values[0], values[-1]
 
 
@@ -82,10 +83,21 @@ def ladder_rate(
     bounds = None if alpha is None else parse_alpha(alpha)
     nats = delta_nats if delta_bits is None else bits_to_nats(delta_bits)
     if nats is not None:
-        return solve_alpha(nats, n=n, d=d, bounds=bounds)
+        asked = f"delta_nats={nats}" if delta_bits is None else f"delta_bits={delta_bits}"
+        with _asked(asked):
+            return solve_alpha(nats, n=n, d=d, bounds=bounds)
     if bounds is None:
         raise ValueError("give delta_bits, delta_nats or alpha")
     return ladder(*bounds, d)
+
+
+@contextmanager
+def _asked(what: str) -> Iterator[None]:
+    # In an error the rate as the user gave it, before what it is in nats.
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def build_latents(
@@ -126,8 +138,9 @@ def build_latents(
         return Standard(n, d, **options)
     if alpha is not None:
         return AR1(n, ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist(), **options)
-    delta = bits_to_nats(DEFAULT_RATE_BITS if delta_bits is None else delta_bits)
-    return cls.from_rate(delta, n, d, **options)  # type: ignore[attr-defined, no-any-return]
+    bits = DEFAULT_RATE_BITS if delta_bits is None else delta_bits
+    with _asked(f"delta_bits={bits}"):
+        return cls.from_rate(bits_to_nats(bits), n, d, **options)  # type: ignore[attr-defined, no-any-return]
 
 
 def model_specification(

@@ -1,4 +1,4 @@
-"""What the user sees while a model trains: one line that moves, or one line now and then in a log."""
+"""What the user sees while a model trains: a line that moves, or in a log one now and then."""
 
 import sys
 import time
@@ -29,13 +29,12 @@ class TrainingProgress(pl.Callback):
         self.steps = steps
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._spoke = 0.0
         self._begin = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the line."""
         self._begin = trainer.global_step
-        self._started = time.monotonic()
+        self._started = self._spoke = time.monotonic()
         if not trainer.is_global_zero or not sys.stderr.isatty():
             return
         self._progress = Progress(

@@ -57,7 +57,8 @@ METRICS = (
            "posterior at the floor."),
     Metric("latent_units", "latent units", 0, "Steps times channels."),
     Metric("probe_accuracy", "accuracy of a linear probe on μ", 3,
-           "Share of test examples whose label a linear classifier reads off the latents."),
+           "Share of test examples whose label a linear classifier reads off μ, without the "
+           "posterior's noise: it can be high where z carries nothing."),
     Metric("baseline_accuracy", "the same probe on raw pixels", 3,
            "What the latents have to be compared with."),
     Metric("examples", "examples", 0, "Examples of the split."),

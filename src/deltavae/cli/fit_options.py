@@ -1,0 +1,276 @@
+"""The options of `fit`: data, committed rate, model, training, what follows it."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from deltavae.cli.options import (
+    MAX_SEED,
+    add_config,
+    add_data,
+    add_measuring,
+    add_trust,
+)
+from deltavae.cli.ranges import not_negative, positive, whole
+from deltavae.configuration import ENCODERS
+from deltavae.decoders import Decoder
+from deltavae.encoders import Encoder
+from deltavae.latents import Latents
+from deltavae.likelihoods import Likelihood
+from deltavae.objectives import Objective
+
+BASES: dict[str, type] = {
+    "decoder": Decoder,
+    "latents": Latents,
+    "encoder": Encoder,
+    "likelihood": Likelihood,
+    "objective": Objective,
+}
+
+# What shapes the model: config.yaml keeps the model in full in their place.
+MODEL_OPTIONS = (
+    "decoder",
+    "latents",
+    "encoder",
+    "likelihood",
+    "delta_bits",
+    "latent_channels",
+    "alpha",
+    "aux_hidden",
+)
+
+# What the parts get from the data and from each other, not from the user.
+DERIVED = {
+    "latents": ("n", "d", "alpha", "delta"),
+    "encoder": ("image_shape", "levels", "params_per_step"),
+    "decoder": ("image_shape", "likelihood", "latent_shape"),
+    "likelihood": ("channels", "levels"),
+}
+
+
+def _components(
+    decoder: Decoder,
+    latents: Literal["none"] | Latents = "none",
+    encoder: Literal["anti-causal", "non-causal"] | Encoder = "anti-causal",
+    likelihood: Likelihood | None = None,
+    objective: Objective | None = None,
+) -> None:
+    """Model: a class each, whose own options follow as --decoder.channels 64.
+
+    Args:
+        decoder: Autoregressive decoder p(x|z): GatedPixelCNN.
+        latents: Pair of posterior and prior: AR1 (mean-field Gaussian × AR(1), the paper's
+            choice), Independent (constrained Gaussian × N(0, I)), Standard (the ordinary VAE: no
+            floor), or none (the decoder alone).
+        encoder: anti-causal (z_t is made from the rows from t on), non-causal (every z_t from the
+            whole image), or a class.
+        likelihood: Distribution of a pixel: Bernoulli, Categorical or DiscretisedLogisticMixture.
+            Without it Bernoulli for 2 levels, Categorical up to 32, else the mixture.
+        objective: What is minimised: ELBO (the plain bound), Beta, LinearAnnealing,
+            CyclicalAnnealing, FreeBitsPerExample or FreeBitsPerChannel.
+    """
+
+
+def add_fit(parser: Any) -> None:
+    """Add the options of `fit`."""
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--run_dir", type=Path, required=True, metavar="DIR", help="folder to make for the run"
+    )
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on exactly where the run in DIR stopped, with its options; needs no other flag",
+    )
+    add_trust(run)
+    add_config(parser)
+    add_data(parser.add_argument_group("data"), required=True)
+    _add_rate(parser.add_argument_group("committed rate"))
+    _add_model(parser)
+    _add_training(parser.add_argument_group("training"))
+    _add_device(parser.add_argument_group("device (of Lightning's Trainer)"))
+    end = parser.add_argument_group("after training")
+    end.add_argument(
+        "--prior_steps",
+        type=whole(1),
+        default=2000,
+        metavar="N",
+        help="steps of the auxiliary prior's last fit, to the finished encoder",
+    )
+    add_measuring(end)
+
+
+def _add_rate(group: Any) -> None:
+    group.add_argument(
+        "--delta_bits",
+        type=positive(optional=True),
+        metavar="BITS",
+        help="committed rate δ: the rate never falls below so many bits per example; if neither "
+        "this nor --alpha is given, 20; `deltavae rate` shows the prior that commits it",
+    )
+    group.add_argument(
+        "--latent_channels",
+        type=whole(1),
+        default=8,
+        metavar="D",
+        help="channels d of each latent step; there is one step per row of the image",
+    )
+    group.add_argument(
+        "--alpha",
+        type=str | None,
+        metavar="A|LO:HI",
+        help="AR1 only: autocorrelation of the prior, |α| < 1, in every channel or as a ladder "
+        "from LO to HI, in the place of δ; with --delta-bits the ladder is scaled to commit δ",
+    )
+    group.add_argument(
+        "--aux_hidden",
+        type=whole(1),
+        default=64,
+        metavar="UNITS",
+        help="units of the auxiliary prior's LSTM, which learns what the encoder really says",
+    )
+
+
+def _add_model(parser: Any) -> None:
+    skip: set[str | int] = {
+        f"{part}.init_args.{name}" for part, names in DERIVED.items() for name in names
+    }
+    parser.add_function_arguments(_components, skip=skip, as_group=True)
+    parser.set_defaults(
+        {
+            "decoder": {"class_path": "deltavae.decoders.GatedPixelCNN"},
+            "latents": {"class_path": "deltavae.latents.AR1"},
+            "encoder": {"class_path": ENCODERS["anti-causal"]},
+            "objective": {"class_path": "deltavae.objectives.ELBO"},
+        }
+    )
+    parser.add_argument(
+        "--model",
+        type=dict | None,
+        metavar="MAPPING",
+        help="the complete model of a run's config.yaml: comes from there, not from a flag",
+    )
+
+
+def _add_training(group: Any) -> None:
+    group.add_argument(
+        "--epochs", type=positive(), default=20.0, metavar="N", help="passes over the training set"
+    )
+    group.add_argument(
+        "--max_minutes",
+        type=positive(optional=True),
+        metavar="MINUTES",
+        help="stop training after so long, even if epochs are left; the learning rate is down "
+        "to 0 by then",
+    )
+    group.add_argument(
+        "--batch_size", type=whole(1), default=64, metavar="N", help="examples per step"
+    )
+    group.add_argument(
+        "--learning_rate",
+        type=positive(),
+        default=2e-3,
+        metavar="RATE",
+        help="AdamW's step size at its peak; it rises linearly, then falls to 0 on a cosine",
+    )
+    group.add_argument(
+        "--warmup_steps", type=whole(0), default=100, metavar="N", help="steps of the rise"
+    )
+    group.add_argument(
+        "--weight_decay",
+        type=not_negative(),
+        default=1e-4,
+        metavar="RATE",
+        help="AdamW's decoupled weight decay, a share per unit of step size",
+    )
+    group.add_argument(
+        "--clip_norm",
+        type=positive(),
+        default=1.0,
+        metavar="NORM",
+        help="gradients with a larger norm are scaled down to it",
+    )
+    group.add_argument(
+        "--ema_decay",
+        type=not_negative(below=1.0),
+        default=0.999,
+        metavar="SHARE",
+        help="decay per step of the average of the weights that is kept in model.safetensors; "
+        "0: the last weights",
+    )
+    group.add_argument(
+        "--precision",
+        type=Literal["32-true", "bf16-mixed", "16-mixed", "64-true"],
+        default="32-true",
+        help="number format of the networks; likelihood and rate are never below float32",
+    )
+    group.add_argument(
+        "--checkpoint_minutes",
+        type=not_negative(),
+        default=2.0,
+        metavar="MINUTES",
+        help="time between two checkpoints; 0: after every step",
+    )
+    group.add_argument(
+        "--log_every",
+        type=whole(1),
+        default=50,
+        metavar="N",
+        help="steps between two rows of log.csv, where the loss is checked too",
+    )
+    group.add_argument(
+        "--seed",
+        type=whole(0, MAX_SEED),
+        default=0,
+        metavar="N",
+        help="seed of weights, batches and noise",
+    )
+
+
+def _add_device(group: Any) -> None:
+    group.add_argument(
+        "--trainer.accelerator",
+        type=Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
+        default="auto",
+        help="auto takes a GPU where there is one",
+    )
+    group.add_argument(
+        "--trainer.devices",
+        type=int | str,
+        default=1,
+        metavar="N",
+        help="number of devices or, on a CPU, of processes; every batch is shared among them",
+    )
+    group.add_argument(
+        "--trainer.strategy",
+        type=str,
+        default="auto",
+        metavar="NAME",
+        help="how several devices work together, for example ddp",
+    )
+    group.add_argument(
+        "--trainer.num_nodes", type=whole(1), default=1, metavar="N", help="number of machines"
+    )
+    group.add_argument(
+        "--trainer.deterministic",
+        type=bool,
+        default=False,
+        help="refuse operations whose result may differ from run to run (on a GPU)",
+    )
+    group.add_argument(
+        "--trainer.benchmark",
+        type=bool,
+        default=False,
+        help="let cuDNN choose the fastest convolutions",
+    )
+    group.add_argument(
+        "--trainer.detect_anomaly",
+        type=bool,
+        default=False,
+        help="name the operation that made a NaN (slow)",
+    )
+    group.add_argument(
+        "--trainer.profiler",
+        type=Literal["simple", "advanced", "pytorch"] | None,
+        metavar="{simple,advanced,pytorch}",
+        help="print where the time goes",
+    )

@@ -1,0 +1,92 @@
+"""The commands that use a run: evaluate, sample, encode, report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deltavae.cli.console import Options, check_output, load_dataset, measure, say
+from deltavae.evaluation import encode_images
+from deltavae.figures import save_image_grid
+from deltavae.report import build_report
+from deltavae.run_folder import RunFolder, load, write_atomically
+
+
+def evaluate(options: Options) -> int:
+    """Measure a run and write its metrics."""
+    run = RunFolder(options["run"])
+    model = load(run.path, trust=options["trust"])
+    data = load_dataset(run.read_config(), str(run.config))
+    metrics = measure(run, model, data, options["split"], options)
+    if options["json"]:
+        print(json.dumps(metrics, indent=2))
+    return 0
+
+
+def sample(options: Options) -> int:
+    """Draw images into a picture or an array."""
+    out, count, rows = options["out"], options["n"], options["fixed_latent"]
+    check_output(out, (".png", ".npz"))
+    model = load(options["run"], trust=options["trust"])
+    generator = torch.Generator().manual_seed(options["seed"])
+    settings = {"generator": generator, "temperature": options["temperature"]}
+    if rows is None:
+        images = model.sample(count, prior=options["prior"], **settings)
+    else:
+        z = model.sample_latents(rows, prior=options["prior"], generator=generator)
+        if z is None:
+            raise ValueError(f"--fixed-latent: the model of {options['run']} has no latents")
+        images = model.decode(z.repeat_interleave(count, dim=0), **settings)
+    arrays = images.cpu().numpy()
+    levels = model.decoder.likelihood.levels
+    if out.suffix == ".npz":
+        _save_arrays(out, {"images": arrays, "levels": np.array(levels)})
+    else:
+        save_image_grid(arrays, levels, out, columns=count if rows else None)
+    say(f"{out}: {len(arrays)} images")
+    return 0
+
+
+def _save_arrays(out: Path, arrays: dict[str, Any]) -> None:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    write_atomically(out, write)
+
+
+def encode(options: Options) -> int:
+    """Write μ, σ and labels of images."""
+    check_output(options["out"], (".npz",))
+    run = RunFolder(options["run"])
+    model = load(run.path, trust=options["trust"])
+    if model.latents is None:
+        raise ValueError(f"{run.path}: this model has no latents: there is nothing to encode")
+    like_run = {name: run.read_config().get(name) for name in ("size", "grey", "levels")}
+    chosen = {name: options[name] for name in ("data", "data_dir")}
+    data = load_dataset({**like_run, **chosen})
+    needed = tuple(model.decoder.event_shape), model.decoder.likelihood.levels
+    if (data.shape, data.levels) != needed:
+        raise ValueError(
+            f"--data: images of shape {data.shape} with {data.levels} levels, "
+            f"{run.path} was trained on shape {needed[0]} with {needed[1]} levels"
+        )
+    split = {"train": data.train, "test": data.test, "all": data.in_source_order}[options["split"]]
+    q = encode_images(model, split.images)
+    arrays: dict[str, Any] = {"mu": q.mu.numpy(), "sigma": q.sigma.numpy()}
+    if split.labels is not None:
+        arrays["labels"] = split.labels
+    _save_arrays(options["out"], arrays)
+    say(f"{options['out']}: {len(q.mu)} posteriors of shape {tuple(q.mu.shape[1:])}")
+    return 0
+
+
+def report(options: Options) -> int:
+    """Write one page of one or several runs."""
+    check_output(options["out"], (".html",))
+    runs = [RunFolder(path) for path in options["runs"]]
+    build_report(runs, options["out"], seed=options["seed"], trust=options["trust"])
+    say(f"report: {options['out']}")
+    return 0
