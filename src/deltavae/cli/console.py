@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,28 @@ def say(text: str) -> None:
     """Tell the user on the error stream, once, whatever the number of processes."""
     if is_main_process():
         print(text, file=sys.stderr, flush=True)
+
+
+class Patience:
+    """Tells of long work now and then, and of short work nothing.
+
+    Args:
+        every: Seconds between two lines, and before the first.
+    """
+
+    def __init__(self, every: float = 15.0) -> None:
+        self.every = every
+        self._spoke = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Say where the work stands, unless something was said a moment ago."""
+        if time.monotonic() - self._spoke >= self.every:
+            self._spoke = time.monotonic()
+            say(text)
+
+    def drawing(self, name: str, done: int, positions: int) -> None:
+        """Say how far the samples of a run are; for `build_report`."""
+        self.say(f"drawing samples of {name}: position {done} of {positions}")
 
 
 def check_output(path: Path, endings: Sequence[str]) -> None:
@@ -116,6 +139,7 @@ def measure(
         importance_samples=options["importance_samples"],
         limit=options["limit"],
         seed=options["seed"],
+        progress=Patience().say,
     )
     seconds = run.read_json(run.provenance).get("train_seconds")
     metrics = {**metrics, "train_seconds": seconds}

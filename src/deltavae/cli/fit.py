@@ -15,6 +15,7 @@ from deltavae.aux_prior import AuxiliaryPrior
 from deltavae.cli import CommandError
 from deltavae.cli.console import (
     Options,
+    Patience,
     check_writable,
     is_main_process,
     load_dataset,
@@ -68,7 +69,13 @@ def fit(options: Options) -> int:
     model = load(run.path, trust=options["trust"])
     measure(run, model, data, "test", options)
     say("drawing samples for the report")
-    build_report([run], run.report, seed=options["seed"], trust=options["trust"])
+    build_report(
+        [run],
+        run.report,
+        seed=options["seed"],
+        trust=options["trust"],
+        progress=Patience().drawing,
+    )
     say(f"report: {run.report}")
     return 0
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deltavae.cli.console import Options, check_output, load_dataset, measure, say
+from deltavae.cli.console import Options, Patience, check_output, load_dataset, measure, say
 from deltavae.evaluation import encode_images
 from deltavae.figures import save_image_grid
 from deltavae.report import build_report
@@ -87,6 +87,12 @@ def report(options: Options) -> int:
     """Write one page of one or several runs."""
     check_output(options["out"], (".html",))
     runs = [RunFolder(path) for path in options["runs"]]
-    build_report(runs, options["out"], seed=options["seed"], trust=options["trust"])
+    build_report(
+        runs,
+        options["out"],
+        seed=options["seed"],
+        trust=options["trust"],
+        progress=Patience().drawing,
+    )
     say(f"report: {options['out']}")
     return 0
