@@ -78,6 +78,7 @@ def test_instantiate_builds_nested_parts_and_lists():
         ("deltavae.model.Nothing", "is unknown"),
         ("deltavae.nothing.X", "is unknown"),
         ("deltavae.run_folder.load", "must name a class"),
+        ("deltavae.run_folder.Path", "not a class of deltavae but of pathlib"),
     ],
 )
 def test_foreign_and_unknown_classes_are_refused(path, message):

@@ -197,11 +197,15 @@ def test_learning_rate_rises_linearly_then_falls_on_a_cosine():
 
 
 def test_time_limit_ends_the_training_with_a_checkpoint(tmp_path):
-    _, module, outcome = fit(tmp_path, steps=100_000, max_minutes=2.0 / 60)
+    model, module, outcome = fit(tmp_path, steps=100_000, max_minutes=2.0 / 60)
     assert 0 < outcome.step < 100_000
     assert 2.0 <= module.seconds < 10.0
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == outcome.step
+    again, _, more = fit(tmp_path, steps=100_000, max_minutes=2.0 / 60, resume=True)
+    assert more.step == outcome.step  # its time was up: not one step more
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
 
 
 def test_shipped_weights_are_the_average_that_grows_from_the_start():

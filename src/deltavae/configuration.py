@@ -128,7 +128,7 @@ def build_latents(
     """
     cls = import_class(spec["class_path"], trust=trust)
     options = dict(spec.get("init_args") or {})
-    if not issubclass(cls, Latents):  # type: ignore[arg-type]
+    if not issubclass(cls, Latents):
         raise ValueError(f'latents must be a Latents, got "{spec["class_path"]}"')
     if delta_bits is not None and not delta_bits > 0:
         raise ValueError(f"delta_bits must be above 0, got {delta_bits}")
@@ -140,7 +140,7 @@ def build_latents(
         return AR1(n, ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist(), **options)
     bits = DEFAULT_RATE_BITS if delta_bits is None else delta_bits
     with _asked(f"delta_bits={bits}"):
-        return cls.from_rate(bits_to_nats(bits), n, d, **options)  # type: ignore[attr-defined, no-any-return]
+        return cls.from_rate(bits_to_nats(bits), n, d, **options)
 
 
 def model_specification(

@@ -57,11 +57,11 @@ def instantiate(spec: Any, *, trust: bool = False) -> Any:
     built = {name: instantiate(value, trust=trust) for name, value in arguments.items()}
     try:
         return cls(**built)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{spec['class_path']}: {error}") from error
 
 
-def import_class(path: str, *, trust: bool = False) -> Callable[..., Any]:
+def import_class(path: str, *, trust: bool = False) -> type[Any]:
     """Import a class by its dotted path.
 
     Args:
@@ -86,6 +86,8 @@ def import_class(path: str, *, trust: bool = False) -> Callable[..., Any]:
         raise ValueError(f'class_path "{path}" is unknown: {error}') from error
     if not isinstance(cls, type):
         raise ValueError(f'class_path "{path}" must name a class')
+    if not trust and cls.__module__.split(".")[0] != "deltavae":
+        raise ValueError(f'class_path "{path}" is not a class of deltavae but of {cls.__module__}')
     return cls
 
 

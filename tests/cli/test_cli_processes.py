@@ -73,7 +73,8 @@ SAID = (
     r"evaluating on the test split",
     r"[┏┡└│┃].*[┓┩┘│┃]",
     r"warning: (the rate is committed|the estimate of I\(x;z\)).*",
-    r"drawing samples for the report",
+    r"(encoding|distortion and rate|information|importance weighting|linear probe).*",  # slow
+    r"drawing samples (for the report|of run: position \d+ of \d+)",
     r"report: .*report\.html",
 )
 

@@ -25,7 +25,7 @@ from deltavae.cli.console import (
 from deltavae.cli.fit_options import MODEL_OPTIONS
 from deltavae.cli.progress import TrainingProgress
 from deltavae.configuration import ENCODERS, build_latents, model_specification
-from deltavae.data import Dataset
+from deltavae.data import BUILT_IN, Dataset
 from deltavae.model import DeltaVAE
 from deltavae.report import build_report
 from deltavae.run_folder import RunFolder, instantiate, load, provenance
@@ -98,6 +98,8 @@ def _resolved(options: Options, data: Dataset) -> Options:
     model = options["model"] or _assembled(options, data)
     drop = (*MODEL_OPTIONS, "model", "given", "resume", "trust", "run_dir")
     kept = {name: value for name, value in options.items() if name not in drop}
+    if Path(options["data"]).exists() and options["data"] not in BUILT_IN:
+        kept["data"] = Path(options["data"]).absolute()  # the run can be measured from anywhere
     return {**_plain(kept), "model": model}
 
 

@@ -110,7 +110,8 @@ class GatedPixelCNN(Decoder):
                 pixels = h.flatten(2).transpose(1, 2)  # (b, p, c)
                 read = self.attention[str(i)](pixels, z, self.visible)
                 h = h + read.transpose(1, 2).reshape(h.shape)
-        return self.head(h).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+        params: Tensor = self.head(h)
+        return params.flatten(2).transpose(1, 2)
 
     def to_sequence(self, x: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b p c"]:
         """Lay the pixels out in raster order."""
@@ -183,7 +184,8 @@ class GatedPixelCNN(Decoder):
             if state.z is not None and str(i) in self.attention:
                 pixel, visible = h.flatten(2).transpose(1, 2), self.visible[position, None]
                 h = h + self.attention[str(i)](pixel, state.z, visible).transpose(1, 2)[..., None]
-        return self.head(h).flatten(1)  # type: ignore[no-any-return]
+        params: Tensor = self.head(h)
+        return params.flatten(1)
 
     def _layers(self) -> list[GatedLayer]:
         return [layer for layer in self.stack.layers if isinstance(layer, GatedLayer)]

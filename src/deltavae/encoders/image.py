@@ -64,7 +64,8 @@ class AntiCausalEncoder(Encoder):
         reversed_image = image.flip(2, 3)
         padded = F.pad(reversed_image, (0, 1))  # column c + 1 sees columns ≤ c
         features = self.stack(padded)[..., 1:].flip(2, 3)
-        return self.out(F.elu(features).mean(dim=3).transpose(1, 2))  # type: ignore[no-any-return]
+        params: Tensor = self.out(F.elu(features).mean(dim=3).transpose(1, 2))
+        return params
 
 
 @final
@@ -104,4 +105,5 @@ class NonCausalEncoder(Encoder):
         features = F.elu(self.layers(self.embed(image)))
         rows = features.mean(dim=3).transpose(1, 2)  # (b, h, c)
         everything = rows.mean(dim=1, keepdim=True).expand_as(rows)
-        return self.out(torch.cat([rows, everything], dim=2))  # type: ignore[no-any-return]
+        params: Tensor = self.out(torch.cat([rows, everything], dim=2))
+        return params

@@ -64,4 +64,5 @@ class LatentAttention(nn.Module):
             if q.device.type == "cpu":
                 q, k, v = (t.to(self.steps.dtype) for t in (q, k, v))
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
-        return self.out(attended.transpose(1, 2).reshape(b, p, c))  # type: ignore[no-any-return]
+        read: Tensor = self.out(attended.transpose(1, 2).reshape(b, p, c))
+        return read

@@ -61,7 +61,10 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over Ctrl-C: the first ends the training after the current step."""
+        assert isinstance(pl_module, DeltaVAEModule)
         self._saved = time.monotonic()
+        if pl_module.seconds >= pl_module.max_seconds:  # continued after its time was up
+            trainer.should_stop = True
         self._handler = signal.signal(signal.SIGINT, self._interrupt)
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
