@@ -125,9 +125,8 @@ class GatedPixelCNN(Decoder):
         """Begin a batch of images with empty caches; see `Decoder.init_state`."""
         begun = super().init_state(z, batch)
         weight, p = self.stack.embed_vertical.weight, self.stack.reach
-        c, _, w = self.event_shape
+        w = self.event_shape[2]
         image = with_coordinates(weight.new_zeros(batch, *self.event_shape))
-        image[:, :c] = -1.0  # never read: a pixel is written before it is seen
         layers, width = len(self.stack.layers), weight.shape[0]
         return Cache(
             **vars(begun),
