@@ -18,7 +18,7 @@ DEMO := runs/demo runs/demo-no-latents runs/demo-vae
 .DELETE_ON_ERROR:
 # Each recipe uses all cores by itself.
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint docs coverage clean
+.PHONY: help demo test test-all lint docs bench coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: $(DEV) ## run ruff, mypy, pydoclint and import-linter
 docs: $(DEV) ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "The documentation is at site/index.html."
+
+bench: $(RUNTIME) ## measure speed and memory for docs/performance.md, about 20 minutes of one core
+	$(ONE_THREAD) $(BIN)/python benchmarks/performance.py
 
 coverage: $(DEV) ## write line coverage of the tests to htmlcov/
 	$(PYTEST) --cov-report=html

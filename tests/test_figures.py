@@ -44,6 +44,22 @@ def test_training_curves_draw_the_log():
         assert axes.get_ylabel() == "bits per example"
 
 
+def test_training_curves_show_held_out_images_where_they_were_measured():
+    entries = log(10.0)
+    entries[1] |= {"val_distortion_bits": 95.0, "val_rate_bits": 11.5, "val_elbo_bpd": 3.0}
+    figure = figures.training_curves({"a": entries, "none": log(latents=False)})
+    distortion, rate, aux_rate = figure.axes
+    curve, rings, _ = distortion.lines
+    np.testing.assert_allclose(rings.get_xydata(), [[100, 95]])
+    assert (rings.get_marker(), rings.get_linestyle()) == ("o", "None")
+    assert rings.get_color() == curve.get_color()
+    np.testing.assert_allclose(rate.lines[1].get_xydata(), [[100, 11.5]])
+    assert len(aux_rate.lines) == 1  # nothing was measured
+    assert ["held-out" in axes.get_title() for axes in figure.axes] == [True, True, False]
+    legend = figure.legends[0].get_texts()
+    assert [text.get_text() for text in legend] == ["a", "none"]
+
+
 def test_training_curves_of_runs_without_a_rate():
     assert len(figures.training_curves({"none": log(latents=False)}).axes) == 1
     # δ = 0 is no floor worth a line; a run without a log leaves the others' colours alone.

@@ -54,6 +54,14 @@ def raw_log_scale(log_scale: float) -> float:
     return log_scale / math.sqrt(1 - (log_scale / 7) ** 2)
 
 
+def drawn(
+    likelihood: Likelihood, params: torch.Tensor, source=None, temperature=1.0
+) -> torch.Tensor:
+    """One draw for each row of params."""
+    noise = likelihood.noise(len(params), 1, source, temperature=temperature)
+    return likelihood.sample(params, noise[:, 0])
+
+
 @pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=str)
 @pytest.mark.parametrize("spread", [0.1, 1.0, 5.0, 100.0])
 def test_sums_to_one_over_the_support(likelihood, spread):
@@ -184,7 +192,7 @@ def test_samples_follow_log_prob(likelihood):
     draws = 100_000
     params = random_params(likelihood, 0.8, seed=3)
     expected = pmf(likelihood, params).numpy() * draws
-    samples = likelihood.sample(params.float().expand(draws, -1), generator(5)).numpy()
+    samples = drawn(likelihood, params.float().expand(draws, -1), generator(5)).numpy()
     place = likelihood.levels ** np.arange(likelihood.channels)[::-1]
     observed = np.bincount(samples.astype(int) @ place, minlength=len(expected)).astype(float)
     rare = expected < 10  # chi-square wants full cells: pool the rare ones
@@ -207,7 +215,7 @@ def test_temperature_scales_logits_and_logistic_scales(likelihood, temperature):
         tempered = torch.cat([tempered[:2], params[2:]])
         tempered[8:14] = torch.tensor([raw_log_scale(s) for s in log_scales[8:14].tolist()])
     expected = pmf(likelihood, tempered).numpy()
-    samples = likelihood.sample(params.expand(draws, -1), generator(), temperature).numpy()
+    samples = drawn(likelihood, params.expand(draws, -1), generator(), temperature).numpy()
     place = likelihood.levels ** np.arange(likelihood.channels)[::-1]
     observed = np.bincount(samples.astype(int) @ place, minlength=len(expected)) / draws
     # five standard deviations of a frequency are at most 5·√(¼/50,000) = 0.011
@@ -218,21 +226,31 @@ def test_temperature_scales_logits_and_logistic_scales(likelihood, temperature):
 def test_sample_is_a_function_of_the_generator_and_survives_saturation(likelihood):
     k = likelihood.params_per_position
     params = torch.randn(64, k, generator=generator())
-    first, again = (likelihood.sample(params, generator(7)) for _ in range(2))
+    first, again = (drawn(likelihood, params, generator(7)) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, likelihood.sample(params, generator(8)))
+    assert not torch.equal(first, drawn(likelihood, params, generator(8)))
     assert first.shape == (64, likelihood.channels)
     assert first.dtype == torch.uint8
     for scale in (1e4, -1e4):
-        extreme = likelihood.sample(params.sign() * scale, generator())
+        extreme = drawn(likelihood, params.sign() * scale, generator())
         assert extreme.max().item() < likelihood.levels
-    assert likelihood.sample(params, None).max().item() < likelihood.levels
+    assert drawn(likelihood, params, None).max().item() < likelihood.levels
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=str)
+def test_noise_of_one_batch_is_that_of_its_parts(likelihood):
+    source = generator(1)
+    parts = [likelihood.noise(batch, 7, source) for batch in (1, 4, 2)]
+    whole = likelihood.noise(7, 7, generator(1))
+    assert torch.equal(torch.cat(parts), whole)
+    assert whole.shape == (7, 7, likelihood.noise_per_position)
+    assert torch.equal(likelihood.noise(7, 7, generator(1), temperature=0.5), 0.5 * whole)
 
 
 def test_low_temperature_gives_the_mode():
     likelihood = DiscretisedLogisticMixture(1, 256, mixtures=2)
     params = torch.tensor([[1.0, 0.0, 0.5, -0.5, 0.0, 0.0]]).expand(100, -1)
-    samples = likelihood.sample(params, generator(), temperature=1e-5)
+    samples = drawn(likelihood, params, generator(), temperature=1e-5)
     assert samples.unique().tolist() == [round(1.5 * 255 / 2)]
 
 
@@ -263,6 +281,5 @@ def test_bad_arguments_are_named():
         DiscretisedLogisticMixture(1, mixtures=0)
     for temperature in (0.0, -1.0, math.nan, math.inf):
         for likelihood in (Bernoulli(), Categorical(1, 3), DiscretisedLogisticMixture(1)):
-            params = torch.zeros(1, likelihood.params_per_position)
             with pytest.raises(ValueError, match="temperature must be positive and finite, got"):
-                likelihood.sample(params, generator(), temperature)
+                likelihood.noise(1, 1, generator(), temperature=temperature)

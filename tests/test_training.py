@@ -2,10 +2,12 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -13,14 +15,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deltavae.data.batches import StepLoader, StepSampler
+from deltavae.evaluation import evaluate
 from deltavae.run_folder import RunFolder, instantiate
 from deltavae.training import (
     DeltaVAEDataModule,
     DeltaVAEModule,
     TrainingDivergedError,
-    ema,
+    Validation,
+    WeightAverage,
+    compiled_training,
     read_log,
     refit_prior,
     train,
@@ -31,12 +37,24 @@ HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
 
 
-def fit(folder, steps=12, resume=False, spec=None, **options):
+OF_TRAIN = (
+    "compiled",
+    "resume",
+    "ema_decay",
+    "val_every",
+    "val_examples",
+    "callbacks",
+    "checkpoint_minutes",
+)
+
+
+def fit(folder, steps=12, spec=None, dataset=None, **options):
     torch.manual_seed(0)
     model = instantiate(spec or tiny_specification())
+    training = {name: options.pop(name) for name in OF_TRAIN if name in options}
     module = DeltaVAEModule(model, steps=steps, log_every=5, warmup_steps=3, **options)
-    data = DeltaVAEDataModule(tiny_data(), steps=steps, batch_size=16)
-    outcome = train(module, data, RunFolder(folder), resume=resume, trainer={"accelerator": "cpu"})
+    data = DeltaVAEDataModule(dataset or tiny_data(), steps=steps, batch_size=16)
+    outcome = train(module, data, RunFolder(folder), trainer={"accelerator": "cpu"}, **training)
     return model, module, outcome
 
 
@@ -61,33 +79,23 @@ def test_training_learns_and_never_falls_below_the_floor(tmp_path):
     assert model.aux_prior.updates.item() == 60
 
 
-def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(tmp_path):
-    """In one process: stopped by a callback at step 7, continued from the raw weights."""
-    whole, _, _ = fit(tmp_path / "whole", steps=12)
+@pytest.mark.parametrize("step", [7, 5])  # between two log steps and at one
+def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(tmp_path, step):
+    """In one process: stopped by a callback, continued from the raw weights."""
+    same = {"augment": "flip", "dataset": tiny_data().hold_out_last(9), "val_every": 4}
+    whole, _, _ = fit(tmp_path / "whole", **same)
 
     class StopError(Exception):
         pass
 
-    torch.manual_seed(0)
-    model = instantiate(tiny_specification())
-    module = DeltaVAEModule(model, steps=12, log_every=5, warmup_steps=3)
-    data = DeltaVAEDataModule(tiny_data(), steps=12, batch_size=16)
-
     class Cut(pl.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            if trainer.global_step == 7:
+            if trainer.global_step == step:
                 raise StopError
 
     with pytest.raises(StopError):
-        train(
-            module,
-            data,
-            RunFolder(tmp_path / "cut"),
-            checkpoint_minutes=0.0,
-            callbacks=[Cut()],
-            trainer={"accelerator": "cpu"},
-        )
-    resumed, _, outcome = fit(tmp_path / "cut", steps=12, resume=True)
+        fit(tmp_path / "cut", callbacks=[Cut()], checkpoint_minutes=0.0, **same)
+    resumed, _, outcome = fit(tmp_path / "cut", resume=True, **same)
     assert outcome.step == 12
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -106,21 +114,37 @@ def command(data: Path, folder: Path, *more: str) -> list[str]:
     ]
 
 
-def test_killed_run_resumes_to_the_same_bits(tmp_path):
-    """SIGKILL in mid-epoch, through the command line, against a run that nobody disturbed."""
+EVERYTHING = ("--augment", "flip", "--holdout", "8", "--val-every", "7", "--val-examples", "5")
+needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+
+
+@pytest.mark.parametrize(
+    ("how", "more"),
+    [
+        (signal.SIGKILL, EVERYTHING),
+        pytest.param(
+            signal.SIGKILL, ("--compile", *EVERYTHING), marks=[pytest.mark.slow, needs_a_compiler]
+        ),
+        pytest.param(
+            signal.SIGINT, ("--compile", *EVERYTHING), marks=[pytest.mark.slow, needs_a_compiler]
+        ),
+    ],
+)
+def test_killed_run_resumes_to_the_same_bits(tmp_path, how, more):
+    """A signal in mid-epoch, through the command line, against a run that nobody disturbed."""
     data = tmp_path / "data.npz"
     np.savez(data, images=tiny_data(80).train.images * 51)
-    options = ["--levels", "5"]
+    options = ["--levels", "5", *more]
     whole = command(data, tmp_path / "whole", *options)
     undisturbed = subprocess.Popen(whole, env=ENVIRONMENT, stderr=subprocess.PIPE)
     killed = subprocess.Popen(command(data, tmp_path / "cut", *options), env=ENVIRONMENT)
     checkpoint = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
+    killed.send_signal(how)
+    assert killed.wait() == (130 if how == signal.SIGINT else -how)
     assert not (tmp_path / "cut" / "model.safetensors").exists()
     step = torch.load(checkpoint, weights_only=True)["global_step"]
     assert 0 < step < 4 * 30  # four or more steps an epoch: it was cut before the end
@@ -133,6 +157,27 @@ def test_killed_run_resumes_to_the_same_bits(tmp_path):
     assert files[0].keys() == files[1].keys()
     for name, value in files[0].items():
         assert torch.equal(value, files[1][name]), name
+    one, other = (read_log(tmp_path / name / "log.csv") for name in ("whole", "cut"))
+    assert [{**row, "seconds": 0} for row in one] == [{**row, "seconds": 0} for row in other]
+    assert all(row["val_elbo_bpd"] > 0 for row in one if row["step"] % 7 == 0)
+
+
+@pytest.mark.slow
+@needs_a_compiler
+def test_compiled_training_has_the_losses_of_plain_training(tmp_path):
+    data = tmp_path / "data.npz"
+    np.savez(data, images=tiny_data(80).train.images * 51)
+    logs = []
+    for name, more in {"plain": [], "compiled": ["--compile"]}.items():
+        words = ("--levels", "5", "--log-every", "1", "--epochs", "2", *more)
+        subprocess.run(command(data, tmp_path / name, *words), env=ENVIRONMENT, check=True)
+        logs.append(read_log(tmp_path / name / "log.csv"))
+    assert len(logs[0]) == len(logs[1]) == 8
+    for one, other in zip(*logs, strict=True):
+        for name in ("distortion_bits", "rate_bits", "aux_rate_bits"):
+            assert other[name] == pytest.approx(one[name], rel=1e-4)  # float32, 8 steps apart
+    files = [load_file(tmp_path / name / "model.safetensors") for name in ("plain", "compiled")]
+    assert {k: v.shape for k, v in files[0].items()} == {k: v.shape for k, v in files[1].items()}
 
 
 def test_two_processes_have_the_gradient_of_one(tmp_path):
@@ -154,6 +199,160 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
     for alone, shared in zip(one, two, strict=True):
         for name, gradient in alone.items():
             torch.testing.assert_close(shared[name], gradient, rtol=1e-9, atol=1e-11)
+
+
+def flips(module, index):
+    """Which images of this step are mirrored: those of x whose first column is no longer 0."""
+    x = torch.zeros(len(index), 1, 2, 3, dtype=torch.uint8)
+    x[..., 2] = 1
+    seen = module.augmented(x, index)
+    mirrored = seen[:, 0, 0, 0] == 1
+    assert torch.equal(seen, torch.where(mirrored[:, None, None, None], x.flip(3), x))
+    return mirrored
+
+
+def augmenting(seed=0, **options):
+    module = DeltaVAEModule(instantiate(tiny_specification()), steps=9, seed=seed, **options)
+    assert module.global_step == 0
+    return module
+
+
+def test_flips_are_a_function_of_seed_and_example_and_fair():
+    module, index = augmenting(augment="flip"), torch.arange(4000)
+    everyone = flips(module, index)
+    assert abs(int(everyone.sum()) - 2000) < 150  # 4.7 standard errors
+    # Two processes, each with its interleaved share of a batch, flip what one process flips.
+    batch = torch.randperm(4000, generator=torch.Generator().manual_seed(1))
+    for rank in (0, 1):
+        assert torch.equal(flips(module, batch[rank::2]), everyone[batch[rank::2]])
+    assert not torch.equal(flips(augmenting(seed=1, augment="flip"), index), everyone)
+    assert not flips(augmenting(), index).any()  # off unless it is asked for
+
+
+def test_flips_change_the_training_and_differ_from_step_to_step(tmp_path):
+    seen = []
+
+    class Keep(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append(flips(pl_module, torch.arange(400)))
+
+    flipped, _, _ = fit(tmp_path / "a", steps=5, augment="flip", callbacks=[Keep()])
+    plain, _, _ = fit(tmp_path / "b", steps=5)
+    agree = [(one == other).double().mean().item() for one, other in pairwise(seen)]
+    assert all(0.35 < share < 0.65 for share in agree)
+    assert any(
+        not torch.equal(value, plain.state_dict()[name])
+        for name, value in flipped.state_dict().items()
+    )
+
+
+def test_no_step_waits_for_the_device_between_log_entries(tmp_path):
+    """On a GPU, reading a number of the device is a wait; on any device it is these operations."""
+    waiting = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select"}
+
+    class Forbid(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.calls += 1
+            name = function.overloadpacket.__name__
+            assert name not in waiting, f"{name} waits for the device"
+            return function(*args, **(kwargs or {}))
+
+    forbid, quiet = Forbid(), []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            step = trainer.global_step + 1  # log steps are multiples of 5
+            quiet.append(step % 5 != 0)
+            if quiet[-1]:
+                forbid.__enter__()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if quiet[-1]:
+                forbid.__exit__(None, None, None)
+
+    fit(tmp_path, steps=12, augment="flip", callbacks=[Watch()])
+    assert quiet.count(True) == 10
+    assert forbid.calls > 10 * 200  # it did watch: forward, backward, clipping, step, average
+
+
+def test_validation_measures_the_average_as_evaluate_does(tmp_path):
+    data = tiny_data().hold_out_last(12)
+    settings = {"steps": 10, "dataset": data, "learning_rate": 1e-2, "ema_decay": 0.9}
+    model, _, _ = fit(tmp_path / "a", val_every=4, val_examples=7, **settings)
+    log = read_log(tmp_path / "a" / "log.csv")
+    assert [row["step"] for row in log] == [4, 5, 8, 10]
+    assert ["val_elbo_bpd" in row for row in log] == [True, False, True, True]
+    final = evaluate(model, data, split="val", limit=7, seed=0, probe=False)
+    for name in ("elbo_bpd", "distortion_bits", "rate_bits", "aux_rate_bits"):
+        assert log[-1][f"val_{name}"] == pytest.approx(final[name], rel=1e-9)
+    without, _, _ = fit(tmp_path / "b", val_every=0, **settings)
+    for name, value in without.state_dict().items():  # measuring leaves no trace
+        assert torch.equal(value, model.state_dict()[name]), name
+    rows = read_log(tmp_path / "b" / "log.csv")
+    assert not any(name.startswith("val_") for row in rows for name in row)
+
+
+def test_validation_without_latents_and_out_of_range(tmp_path):
+    data = tiny_data().hold_out_last(12)
+    fit(tmp_path, spec=tiny_specification(None), dataset=data, steps=5)  # at the end by default
+    last = read_log(tmp_path / "log.csv")[-1]
+    assert {name for name in last if name.startswith("val_")} == {
+        "val_elbo_bpd",
+        "val_distortion_bits",
+    }
+    assert last["val_elbo_bpd"] == pytest.approx(last["val_distortion_bits"] / 16)
+    with pytest.raises(ValueError, match="val_every must be 0 where no images are held out"):
+        fit(tmp_path / "b", val_every=3)
+    for name in ("every", "examples"):
+        with pytest.raises(ValueError, match=f"val_{name} must be at least 1, got 0"):
+            Validation(WeightAverage(), data.val, **{name: 0})
+
+
+def test_compiled_calls_are_those_of_training_alone(monkeypatch):
+    made, calls = [], []
+
+    def compiler(function, **options):
+        made.append(options)
+
+        def call(*inputs):
+            calls.append(function)
+            return function(*inputs)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    model = instantiate(tiny_specification())
+    x = torch.from_numpy(tiny_data().train.images[:3])
+    noise = torch.zeros(3, 4, 2)
+    keys, plain = list(model.state_dict()), model(x, noise)
+    with compiled_training(model, torch.device("cpu")):
+        calls.clear()  # the trial
+        torch.testing.assert_close(model(x, noise).distortion, plain.distortion, rtol=0, atol=0)
+        assert len(calls) == 2  # encoder and decoder
+        assert list(model.state_dict()) == keys
+        with torch.no_grad():
+            model(x, noise)
+        assert len(calls) == 2
+    model(x, noise)
+    assert len(calls) == 2
+    assert made[1:] == [{"dynamic": False}] * 2
+    assert not {"forward", "log_prob"} & (vars(model.encoder).keys() | vars(model.decoder).keys())
+
+
+def test_machine_that_cannot_compile_is_told(monkeypatch, tmp_path):
+    def broken(function, **options):
+        def call(*inputs):
+            raise RuntimeError("No working C++ compiler found\nand much more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    told = r"torch.compile does not work here \(No working C\+\+ compiler found\): install"
+    with pytest.raises(ValueError, match=told):
+        fit(tmp_path / "run", compiled=True)
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 def test_processes_share_every_batch_without_overlap():
@@ -208,20 +407,27 @@ def test_time_limit_ends_the_training_with_a_checkpoint(tmp_path):
         assert torch.equal(value, again.state_dict()[name]), name
 
 
-def test_shipped_weights_are_the_average_that_grows_from_the_start():
-    average = ema(0.9)
-    value, weights = torch.tensor(0.0, dtype=torch.float64), []
-    for t in range(200):
-        value = average(value, torch.tensor(float(t), dtype=torch.float64), t)
-        weights.append(min(0.9, (1 + t) / (10 + t)))
-    by_hand = 0.0
-    for t, weight in enumerate(weights):
-        by_hand = weight * by_hand + (1 - weight) * t
-    assert value.item() == pytest.approx(by_hand, rel=1e-12)
-    constant = torch.tensor(0.1)
-    assert average(constant, constant, 3).item() == constant.item()
+def test_shipped_weights_are_the_average_that_grows_from_the_start(tmp_path):
+    class Keep(pl.Callback):
+        weights: list[torch.Tensor]
+
+        def on_train_start(self, trainer, pl_module):
+            self.weights = []
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.weights.append(next(pl_module.parameters()).detach().double().clone())
+
+    keep = Keep()
+    model, _, _ = fit(tmp_path, ema_decay=0.5, callbacks=[keep], learning_rate=1e-2)
+    average = keep.weights[0]
+    for t, weight in enumerate(keep.weights[1:], start=1):
+        memory = min(0.5, (1 + t) / (10 + t))
+        average = memory * average + (1 - memory) * weight
+    shipped = next(model.parameters()).double()
+    torch.testing.assert_close(shipped, average, rtol=0, atol=1e-6)
+    assert not torch.allclose(shipped, keep.weights[-1], rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match="ema_decay must lie in"):
-        ema(1.0)
+        WeightAverage(1.0)
 
 
 def test_divergence_is_told_with_its_step_and_the_last_good_checkpoint(tmp_path):
@@ -267,6 +473,13 @@ def test_settings_out_of_range_are_named(name):
     options = {"steps": 1, name: 0 if name in ("steps", "log_every") else 0.0}
     with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
         DeltaVAEModule(instantiate(tiny_specification()), **options)
+
+
+def test_flips_of_what_is_no_image_are_refused():
+    model = instantiate(tiny_specification())
+    model.decoder.event_shape = (16,)
+    with pytest.raises(ValueError, match="augment must be None where events are no images"):
+        DeltaVAEModule(model, steps=1, augment="flip")
 
 
 def test_batches_out_of_range_are_named():

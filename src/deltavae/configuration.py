@@ -25,6 +25,9 @@ ENCODERS = {
     "non-causal": "deltavae.encoders.NonCausalEncoder",
 }
 
+# With these every pixel may see every latent: z_t is made from the whole image anyway.
+WHOLE_IMAGE = ("NonCausalEncoder", "NonCausalPixelSNAIL")
+
 Spec = Mapping[str, Any]
 
 
@@ -188,7 +191,8 @@ def model_specification(
             levels=levels,
             params_per_step=latents.params_per_step,
         )
-        if encoder["class_path"] == ENCODERS["non-causal"]:
+        package, _, name = encoder["class_path"].rpartition(".")
+        if package.split(".")[0] == "deltavae" and name in WHOLE_IMAGE:
             arguments["decoder"]["init_args"]["latent_view"] = "all"
         arguments["latents"] = specification(latents, **latents.config())
         arguments["aux_prior"] = {

@@ -48,6 +48,9 @@ _TARGET = 40  # pixels that an enlarged image should have at least
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Plot distortion, rate and auxiliary rate of training against the step.
 
+    Where a log has figures of held-out images (`val_...`, of the averaged weights), they are rings
+    in the colour of the run.
+
     Args:
         logs: For each run, by name, the entries of its log (`training.read_log`); a quantity that
             no run has gets no panel. At least one entry must hold distortion_bits.
@@ -67,6 +70,8 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
         raise ValueError("logs must hold at least one entry with distortion_bits")
     figure = Figure(figsize=(4.0 * len(panels), 3.2), layout="constrained")
     for axes, (key, title) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+        if any(f"val_{key}" in entry for log in logs.values() for entry in log):
+            title += "\n(rings: held-out images)"
         for i, (name, log) in enumerate(logs.items()):
             entries = [entry for entry in log if key in entry]
             if not entries:
@@ -78,6 +83,11 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
             axes.plot(
                 steps, values, color=colour, marker=marker, linewidth=1.4, label=_plain(name)
             )
+            held_out = [
+                (entry["step"], entry[f"val_{key}"]) for entry in log if f"val_{key}" in entry
+            ]
+            if held_out:
+                axes.plot(*zip(*held_out, strict=True), "o", fillstyle="none", color=colour)
             if key == "rate_bits" and entries[-1].get("committed_rate_bits"):
                 axes.axhline(entries[-1]["committed_rate_bits"], color=colour, linestyle="--")
         _style(axes, title, "optimiser step", "bits per example")

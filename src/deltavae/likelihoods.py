@@ -26,7 +26,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 
 import torch
-from jaxtyping import Float, Float64, Int64, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -73,25 +73,58 @@ class Likelihood(ABC):
             log p(x) in nats, finite, at most 0.
         """
 
+    @property
+    @abstractmethod
+    def noise_per_position(self) -> int:
+        """How many random numbers S a draw of one position takes."""
+
+    def noise(
+        self,
+        batch: int,
+        positions: int,
+        generator: torch.Generator | None = None,
+        *,
+        temperature: float = 1.0,
+        device: torch.device | None = None,
+    ) -> Float64[Tensor, "b p s"]:
+        """Draw the randomness of whole sequences at once, so that `sample` has little to do.
+
+        Args:
+            batch: Number b of sequences; two calls for b₁ and b₂ give what one for b₁ + b₂ does.
+            positions: Number p of positions.
+            generator: Source of randomness, on any device; None takes torch's default.
+            temperature: T > 0 multiplies the noise: as if logits were divided by T and the scales
+                of logistics multiplied by it.
+            device: Where the noise is to lie; None: on the CPU.
+
+        Returns:
+            Noise: Gumbel for logits of which one is chosen, logistic otherwise.
+
+        Raises:
+            ValueError: If temperature is not positive and finite.
+        """
+        if not 0.0 < temperature < math.inf:
+            raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        device = torch.device("cpu") if device is None else device
+        u = _uniform((batch, positions, self.noise_per_position), device, generator)
+        return self._noise_from_uniform(u).mul_(temperature)
+
+    @abstractmethod
+    def _noise_from_uniform(self, u: Float64[Tensor, "b p s"]) -> Float64[Tensor, "b p s"]:
+        """Turn uniforms in (0, 1) into noise, in place."""
+
     @abstractmethod
     def sample(
-        self,
-        params: Float[Tensor, "b k"],
-        generator: torch.Generator | None,
-        temperature: float = 1.0,
+        self, params: Float[Tensor, "b k"], noise: Float64[Tensor, "b s"]
     ) -> UInt8[Tensor, "b c"]:
         """Draw one position; all arithmetic is in float64.
 
         Args:
             params: The decoder's output for this position.
-            generator: Source of randomness, on any device; None takes torch's default.
-            temperature: T > 0 divides logits and multiplies the scales of logistics.
+            noise: What `noise` gave for it.
 
         Returns:
             Values in 0..levels−1.
-
-        Raises:
-            ValueError: If temperature is not positive and finite.
         """
 
     def config(self) -> dict[str, int]:
@@ -116,6 +149,14 @@ class Bernoulli(Likelihood):
         """K = C logits."""
         return self.channels
 
+    @property
+    def noise_per_position(self) -> int:
+        """S = C logistic draws."""
+        return self.channels
+
+    def _noise_from_uniform(self, u: Float64[Tensor, "b p s"]) -> Float64[Tensor, "b p s"]:
+        return u.logit_()
+
     def log_prob(
         self, params: Float[Tensor, "b p k"], x: UInt8[Tensor, "b p c"]
     ) -> Float[Tensor, " b"]:
@@ -124,15 +165,10 @@ class Bernoulli(Likelihood):
         return functional.logsigmoid(torch.where(x > 0, logits, -logits)).sum((1, 2))
 
     def sample(
-        self,
-        params: Float[Tensor, "b k"],
-        generator: torch.Generator | None,
-        temperature: float = 1.0,
+        self, params: Float[Tensor, "b k"], noise: Float64[Tensor, "b s"]
     ) -> UInt8[Tensor, "b c"]:
-        """Draw one position: see Likelihood."""
-        _check_temperature(temperature)
-        u = _uniform(params.shape, params.device, generator)
-        return (u < torch.sigmoid(params.double() / temperature)).to(torch.uint8)
+        """1 where the logit is above a logistic draw: see Likelihood."""
+        return (params.double() > noise).to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -144,6 +180,14 @@ class Categorical(Likelihood):
         """K = C·L logits, channel by channel."""
         return self.channels * self.levels
 
+    @property
+    def noise_per_position(self) -> int:
+        """S = C·L Gumbel draws."""
+        return self.channels * self.levels
+
+    def _noise_from_uniform(self, u: Float64[Tensor, "b p s"]) -> Float64[Tensor, "b p s"]:
+        return _gumbel(u)
+
     def log_prob(
         self, params: Float[Tensor, "b p k"], x: UInt8[Tensor, "b p c"]
     ) -> Float[Tensor, " b"]:
@@ -153,15 +197,11 @@ class Categorical(Likelihood):
         return torch.sum(chosen, (1, 2, 3))
 
     def sample(
-        self,
-        params: Float[Tensor, "b k"],
-        generator: torch.Generator | None,
-        temperature: float = 1.0,
+        self, params: Float[Tensor, "b k"], noise: Float64[Tensor, "b s"]
     ) -> UInt8[Tensor, "b c"]:
-        """Draw one position: see Likelihood."""
-        _check_temperature(temperature)
-        logits = params.double().reshape(-1, self.channels, self.levels)
-        return _gumbel_argmax(logits / temperature, generator).to(torch.uint8)
+        """Take the argmax of logits plus Gumbel noise: see Likelihood."""
+        disturbed = params.double() + noise
+        return disturbed.view(-1, self.channels, self.levels).argmax(2).to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -199,6 +239,16 @@ class DiscretisedLogisticMixture(Likelihood):
         return self.mixtures * sum(self._rows)
 
     @property
+    def noise_per_position(self) -> int:
+        """S = M + C: Gumbel draws for the component, logistic ones for the channels."""
+        return self.mixtures + self.channels
+
+    def _noise_from_uniform(self, u: Float64[Tensor, "b p s"]) -> Float64[Tensor, "b p s"]:
+        _gumbel(u[..., : self.mixtures])
+        u[..., self.mixtures :].logit_()
+        return u
+
+    @property
     def _rows(self) -> list[int]:
         pairs = self.channels * (self.channels - 1) // 2
         return [1, self.channels, self.channels, pairs]
@@ -226,31 +276,29 @@ class DiscretisedLogisticMixture(Likelihood):
         return torch.logsumexp(log_mixture + log_bin.sum(-2), dim=-1).sum(-1)
 
     def sample(
-        self,
-        params: Float[Tensor, "b k"],
-        generator: torch.Generator | None,
-        temperature: float = 1.0,
+        self, params: Float[Tensor, "b k"], noise: Float64[Tensor, "b s"]
     ) -> UInt8[Tensor, "b c"]:
         """Draw the component, then a logistic per channel, rounded to the nearest level.
 
         The bins are the cells of this rounding, so that the integers follow ``log_prob``.
         """
-        _check_temperature(temperature)
-        logits, *others = self._split(params.double())
-        component = _gumbel_argmax(logits / temperature, generator).unsqueeze(-1)  # (b, 1, 1)
-        means, raw_log_scales, coefficients = (  # of the chosen component: (b, rows, 1)
-            rows.gather(-1, component.expand(-1, rows.shape[1], 1)) for rows in others
-        )
-        scales = torch.exp(_bounded(raw_log_scales)) * temperature
-        u = _uniform(means.shape, means.device, generator)
-        noise = scales * (torch.log(u) - torch.log1p(-u))  # logistic, (b, c, 1)
-        x = torch.zeros_like(means)
-        scaled = torch.zeros_like(means)
-        for c in range(self.channels):  # channel c reads only the channels before it
-            y = _means_given_x(means, coefficients, scaled)[:, c] + noise[:, c]
-            x[:, c] = ((y + 1.0) * (self.levels - 1) / 2.0).round().clamp(0, self.levels - 1)
-            scaled[:, c] = self._scaled(x[:, c])
-        return x.squeeze(-1).to(torch.uint8)
+        m, top = self.mixtures, self.levels - 1
+        half = top / 2.0  # level = half·(x̃ + 1)
+        gumbel, logistic = noise.split_with_sizes([m, self.channels], 1)
+        rows = params.double().view(len(params), -1, m)
+        component = (rows[:, 0] + gumbel).argmax(1)
+        place = component.view(-1, 1, 1).expand(-1, rows.shape[1], 1)
+        _, means, raw, coefficients = rows.gather(2, place)[..., 0].split_with_sizes(self._rows, 1)
+        scales = _bounded(raw).exp_()
+        x = (means + 1.0).addcmul_(scales, logistic).mul_(half)  # (b, c), levels to be rounded
+        red, *others = x.unbind(1)
+        red.round_().clamp_(0, top)
+        if others:  # green and blue read red, blue reads green
+            (green, blue), (a, b1, b2) = others, coefficients.tanh_().unbind(1)
+            centred = red - half  # half·x̃
+            green.addcmul_(a, centred).round_().clamp_(0, top)
+            blue.addcmul_(b1, centred).addcmul_(b2, green - half).round_().clamp_(0, top)
+        return x.to(torch.uint8)
 
     def _split(self, params: Float[Tensor, "*b k"]) -> tuple[Float[Tensor, "*b rows m"], ...]:
         """Logits, means, raw log-scales and coefficients, M numbers in each of their rows."""
@@ -294,30 +342,22 @@ def _means_given_x(
 
 def _bounded(raw: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Log-scale y/√(1 + (y/7)²) in [−7, 7]: its slope falls as |y|⁻³, not exponentially."""
-    return raw / torch.sqrt(1.0 + (raw / _LOG_SCALE_BOUND) ** 2)
+    return raw * torch.rsqrt(1.0 + (raw / _LOG_SCALE_BOUND).square())
 
 
 def _at_least_float32(params: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return params.to(torch.promote_types(params.dtype, torch.float32))
 
 
-def _check_temperature(temperature: float) -> None:
-    if not 0.0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
-
-
 def _uniform(
-    shape: torch.Size, device: torch.device, generator: torch.Generator | None
+    shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
 ) -> Float64[Tensor, "..."]:
     """Uniforms in (0, 1), drawn where the generator lives and moved to the device."""
     source = device if generator is None else generator.device
     u = torch.rand(shape, generator=generator, dtype=torch.float64, device=source)
-    return u.clamp_min(2.0**-54).to(device)  # torch.rand may give 0, never 1
+    return u.clamp_min_(2.0**-54).to(device)  # torch.rand may give 0, never 1
 
 
-def _gumbel_argmax(
-    logits: Float[Tensor, "*b k"], generator: torch.Generator | None
-) -> Int64[Tensor, "*b"]:
-    """A draw from softmax(logits): argmax of the logits plus Gumbel noise."""
-    u = _uniform(logits.shape, logits.device, generator)
-    return torch.argmax(logits - torch.log(-torch.log(u)), dim=-1)
+def _gumbel(u: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
+    """Uniforms → Gumbel noise, in place: the argmax of logits with it follows their softmax."""
+    return u.log_().neg_().log_().neg_()

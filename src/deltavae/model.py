@@ -10,6 +10,8 @@ Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019,
 https://arxiv.org/abs/1901.03416
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
@@ -20,8 +22,25 @@ from deltavae.aux_prior import AuxiliaryPrior
 from deltavae.decoders import Decoder
 from deltavae.encoders import Encoder
 from deltavae.latents import Latents, Posterior
-from deltavae.sampling import draw
+from deltavae.sampling import draw_in_batches, resample
 from deltavae.terms import Terms
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """Events of which a part was given.
+
+    Attributes:
+        events: Completions of each event.
+        effective_candidates: For each event between how many candidates for z there was in effect
+            a choice, from 1 to all of them: near 1 all completions share one z, and more
+            candidates should be drawn. Empty without latents.
+    """
+
+    events: UInt8[Tensor, "b count ..."]
+    effective_candidates: tuple[float, ...]
 
 
 @final
@@ -144,13 +163,14 @@ class DeltaVAE(nn.Module):
             raise ValueError('prior must be "model": this model has no auxiliary prior')
         return self.aux_prior.sample(count, generator)
 
-    @torch.no_grad()
     def decode(
         self,
         z: Float[Tensor, "b n d"],
         *,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        batch_size: int = 64,
+        progress: Progress | None = None,
     ) -> UInt8[Tensor, "b ..."]:
         """Draw one event for every z.
 
@@ -158,20 +178,27 @@ class DeltaVAE(nn.Module):
             z: Latents.
             generator: Source of randomness.
             temperature: Scale of the decoder's logits, above 0.
+            batch_size: Events drawn at a time, at least 1; it changes memory and time only.
+            progress: Called with the number of the decoder's steps done and their total.
 
         Returns:
             Drawn events.
 
         Raises:
-            ValueError: If the model has no latents or temperature is not above 0.
+            ValueError: If the model has no latents or an argument is out of its range.
         """
         if self.latents is None:
             raise ValueError("this model has no latents: there is nothing to decode")
-        z = z.to(next(self.decoder.parameters()).dtype)  # priors draw in float32
-        read = self.latents.to_decoder(z)
-        return draw(self.decoder, read, len(z), generator=generator, temperature=temperature)
+        return draw_in_batches(
+            self.decoder,
+            self._read(z),
+            len(z),
+            generator=generator,
+            temperature=temperature,
+            batch_size=batch_size,
+            progress=progress,
+        )
 
-    @torch.no_grad()
     def sample(
         self,
         count: int,
@@ -179,6 +206,8 @@ class DeltaVAE(nn.Module):
         prior: Literal["aux", "model"] = "aux",
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        batch_size: int = 64,
+        progress: Progress | None = None,
     ) -> UInt8[Tensor, "count ..."]:
         """Draw events: z from a prior, then x from the decoder.
 
@@ -187,6 +216,8 @@ class DeltaVAE(nn.Module):
             prior: "aux", the auxiliary prior, or "model", the prior of the bound.
             generator: Source of randomness.
             temperature: Scale of the decoder's logits, above 0.
+            batch_size: Events drawn at a time, at least 1; it changes memory and time only.
+            progress: Called with the number of the decoder's steps done and their total.
 
         Returns:
             Drawn events.
@@ -197,9 +228,83 @@ class DeltaVAE(nn.Module):
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
         z = self.sample_latents(count, prior=prior, generator=generator)
-        if z is None:
-            return draw(self.decoder, None, count, generator=generator, temperature=temperature)
-        return self.decode(z, generator=generator, temperature=temperature)
+        return draw_in_batches(
+            self.decoder,
+            None if z is None else self._read(z),
+            count,
+            generator=generator,
+            temperature=temperature,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+    @torch.no_grad()
+    def complete(
+        self,
+        x: UInt8[Tensor, "b ..."],
+        positions: int,
+        count: int,
+        *,
+        candidates: int = 64,
+        prior: Literal["aux", "model"] = "aux",
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> Completion:
+        """Keep the first positions of events and draw the rest, several times.
+
+        z comes from p(z | x_1..x_k) by resampling candidates from a prior (`sampling.resample`):
+        the encoder cannot tell, since q(z|x) has seen the rest.
+
+        Args:
+            x: Events; from position k on they are not read.
+            positions: Number k of positions to keep, in 0..P; of an image rows·W are that many
+                rows.
+            count: Completions of each event, at least 1.
+            candidates: Candidates for the z of each event, at least 1.
+            prior: Where they come from: "aux", the auxiliary prior, or "model".
+            generator: Source of randomness.
+            temperature: Scale of the decoder's logits, above 0; candidates are weighed at 1.
+            batch_size: Events drawn at a time, at least 1; it changes memory and time only.
+            progress: Called with the number of the decoder's steps done and their total.
+
+        Returns:
+            Events whose first k positions are those of x, and how far the candidates went.
+
+        Raises:
+            ValueError: If an argument is out of its range.
+        """
+        for name, value in (("count", count), ("candidates", candidates)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        chosen, effective = [], []
+        for event in x if self.latents is not None else ():
+            z = self.sample_latents(candidates, prior=prior, generator=generator)
+            assert z is not None  # the model has latents
+            read = self._read(z)
+            index, number = resample(
+                self.decoder, read, event, positions, count, generator=generator
+            )
+            chosen.append(read[index])
+            effective.append(number)
+        drawn = draw_in_batches(
+            self.decoder,
+            torch.cat(chosen) if chosen else None,
+            len(x) * count,
+            given=x.repeat_interleave(count, dim=0),
+            positions=positions,
+            generator=generator,
+            temperature=temperature,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        return Completion(drawn.view(len(x), count, *drawn.shape[1:]), tuple(effective))
+
+    def _read(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        # Latents as the decoder reads them; priors draw in float32.
+        assert self.latents is not None
+        return self.latents.to_decoder(z.to(next(self.decoder.parameters()).dtype))
 
     @torch.no_grad()
     def interpolate(

@@ -145,6 +145,13 @@ OPTIONS = [
     ("--ema-decay 1", "--ema-decay: must be in [0, 1), got 1"),
     ("--log-every 0", "--log-every: must be at least 1, got 0"),
     ("--max-minutes 0", "--max-minutes: must be above 0, got 0"),
+    ("--holdout -1", "--holdout: must be at least 0, got -1"),
+    ("--holdout 36", "holdout must be in 0..35 for"),
+    ("--val-every -1", "--val-every: must be at least 0, got -1"),
+    ("--val-every 5", "--val-every must be 0 where no images are held out (holdout), got 5"),
+    ("--holdout 5 --val-examples 0", "--val-examples: must be at least 1, got 0"),
+    ("--augment turn", "--augment: must be"),
+    ("--compile yes", "yes"),
     ("--checkpoint-minutes -1", "--checkpoint-minutes: must be at least 0, got -1"),
     ("--seed -1", "--seed: must be in 0..9223372036854775807, got -1"),
     ("--seed 10000000000000000000", "--seed: must be in 0..9223372036854775807"),
@@ -236,6 +243,9 @@ def test_place_that_cannot_be_written_to_is_told_at_once(data, trained, command)
     assert ended.err.count("\n") == 1
 
 
+COMPLETE = ("sample", "@good", "--out", "@x.png", "--complete-from", "@good/0.png")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -245,7 +255,7 @@ def test_place_that_cannot_be_written_to_is_told_at_once(data, trained, command)
         (("evaluate",), "missing: RUN (see deltavae evaluate --help)"),
         (("evaluate", "@nowhere"), "nowhere: no such run folder"),
         (("evaluate", "@good"), "good: no config.yaml: this is not a run folder"),
-        (("evaluate", "@good", "--split", "valid"), "--split: must be one of train, test"),
+        (("evaluate", "@good", "--split", "valid"), "--split: must be one of train, val, test"),
         (("evaluate", "@good", "--limit", "0"), "--limit: must be at least 1, got 0"),
         (("fit-prior", "@good", "--steps", "0"), "--steps: must be at least 1, got 0"),
         (("fit-prior", "@good", "--hidden", "-1"), "--hidden: must be at least 1, got -1"),
@@ -262,6 +272,24 @@ def test_place_that_cannot_be_written_to_is_told_at_once(data, trained, command)
         (
             ("sample", "@good", "--out", "@x.png", "--fixed-latent", "0"),
             "--fixed-latent: must be at least 1, got 0",
+        ),
+        (
+            ("sample", "@good", "--out", "@x.png", "--batch-size", "0"),
+            "--batch-size: must be at least 1, got 0",
+        ),
+        ((*COMPLETE,), "missing: --rows, the number of rows that --complete-from is to keep"),
+        (
+            ("sample", "@good", "--out", "@x.png", "--rows", "2"),
+            "--rows: only with --complete-from",
+        ),
+        (
+            (*COMPLETE, "--rows", "2", "--fixed-latent", "2"),
+            "--fixed-latent: not with --complete-from",
+        ),
+        ((*COMPLETE, "--rows", "-1"), "--rows: must be at least 0, got -1"),
+        (
+            (*COMPLETE, "--rows", "2", "--candidates", "0"),
+            "--candidates: must be at least 1, got 0",
         ),
         (
             ("sample", "@good", "--out", "@x.png", "--prior", "modle"),
@@ -281,6 +309,34 @@ def test_bad_use_of_the_other_commands(place, words, message):
     assert message in ended.error
     assert ended.err.count("\n") == 1
     assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "rows", "message"),
+    [
+        ("good/0.png", 5, "--rows: must be in 0..4, got 5"),
+        ("nowhere.png", 2, "--complete-from: no such file: "),
+        ("good", 2, "--complete-from: no such file: "),
+        ("text.txt", 2, "text.txt cannot be read as an image"),
+        ("corrupt/1.png", 2, "1.png cannot be read as an image"),
+        ("float.npz", 2, "uint8 0..255 expected, got float64; multiply and cast"),
+        ("other.npz", 2, "must have the array 'images', it has ['pictures']"),
+        ("torn.npz", 2, "torn.npz cannot be read"),
+        ("objects.npy", 2, "objects.npy cannot be read"),
+        ("few.npz", 2, "images of 3 levels, the run needs 5"),
+        ("above.npz", 2, "values must be in 0..2, got 3"),
+    ],
+)
+def test_image_to_complete_is_checked(trained, place, tmp_path, image, rows, message):
+    np.savez(place / "few.npz", images=np.zeros((2, 4, 4), np.uint8), levels=3)
+    np.savez(place / "above.npz", images=np.full((2, 4, 4), 3, np.uint8), levels=3)
+    out = tmp_path / "x.png"
+    ended = run("sample", trained, "--complete-from", place / image, "--rows", rows, "--out", out)
+    assert ended.status == 2
+    assert message in ended.error
+    assert ended.error.startswith("--")
+    assert ended.err.count("\n") == 1
+    assert not out.exists()
 
 
 def everyone(folder: Path, out: Path) -> list[list[object]]:

@@ -12,6 +12,7 @@ from command_line import KINDS, TINY, fit, run
 from safetensors.torch import load_file
 
 from deltavae import load
+from deltavae.data import load_data
 from deltavae.decoders import GatedPixelCNN
 from deltavae.run_folder import instantiate
 
@@ -286,6 +287,35 @@ def test_ladder_of_alphas_reaches_the_model(data, tmp_path):
     ended = fit(data, tmp_path / "run", "--alpha", "-0.5:0.9", "--precision", "bf16-mixed")
     assert ended.status == 0, ended.err
     assert load(tmp_path / "run").latents.alpha.tolist() == pytest.approx([-0.5, 0.9])
+
+
+def test_held_out_images_are_logged_and_measured(data, tmp_path):
+    folder = tmp_path / "run"
+    words = ("--holdout", 8, "--val-every", 3, "--val-examples", 5, "--augment", "flip")
+    ended = fit(data, folder, "--delta-bits", 4, *words)
+    assert ended.status == 0, ended.err
+    assert "the last 8 of 72 training images are held out of training" in ended.err
+    with (folder / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = ("elbo_bpd", "distortion_bits", "rate_bits", "aux_rate_bits")
+    assert all(float(row[f"val_{name}"]) > 0 for row in rows for name in names)
+    ended = run("evaluate", folder, "--split", "val", "--importance-samples", 0)
+    assert ended.status == 0, ended.err
+    assert metrics_of(folder, "val")["examples"] == 8
+    assert metrics_of(folder, "test")["examples"] == 8
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["holdout"], config["augment"], config["compile"]) == (8, "flip", False)
+    origin = json.loads((folder / "provenance.json").read_text())
+    assert origin["data_sha256"] == load_data(str(data), levels=5).fingerprint
+
+
+def test_split_that_was_not_held_out_is_told(trained):
+    ended = run("evaluate", trained, "--split", "val")
+    assert ended.status == 2
+    assert ended.error == (
+        "--split must be one of train, test, got val: no images were held out of training "
+        "(holdout)"
+    )
 
 
 def test_tiny_options_are_all_flags_of_the_help():

@@ -140,5 +140,19 @@ def test_later_of_two_files_wins(tmp_path):
     options = yaml.safe_load(run("fit", *files, "--print_config").out)
     assert (options["epochs"], options["seed"], options["batch_size"]) == (1.0, 2, 8)
     assert yaml.safe_load(run("fit", *files[::-1], "--print_config").out)["seed"] == 1
-    early = yaml.safe_load(run("fit", "--seed", 3, *files, "--print_config").out)
-    assert early["seed"] == 2
+    for words in (["--seed", 3, *files], [*files, "--seed", 3]):  # a flag wins over every file
+        assert yaml.safe_load(run("fit", *words, "--print_config").out)["seed"] == 3
+
+
+def test_a_named_class_takes_its_own_defaults(tmp_path):
+    (tmp_path / "f").write_text("decoder: {class_path: PixelSNAIL, init_args: {channels: 16}}\n")
+    base = ("fit", "--data", "digits", "--run-dir", "r")
+    for words, sizes in (
+        (["--decoder", "PixelSNAIL"], (64, 8, 2)),
+        (["--decoder.layers", 3, "--decoder", "PixelSNAIL"], (64, 3, 2)),
+        (["--decoder.layers", 3, "--config", tmp_path / "f"], (16, 3, 2)),
+        (["--decoder.layers", 3], (32, 3, 3)),
+    ):
+        decoder = yaml.safe_load(run(*base, *words, "--print_config").out)["decoder"]
+        given = decoder["init_args"]
+        assert (given["channels"], given["layers"], given["kernel_size"]) == sizes

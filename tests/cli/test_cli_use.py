@@ -122,6 +122,62 @@ def test_sample_without_latents(finished, tmp_path):
     assert ended.error == f"--fixed-latent: the model of {folder} has no latents"
 
 
+def test_batches_are_a_matter_of_memory_only(trained, tmp_path):
+    images = {}
+    for size in (2, 64):
+        sampled(trained, tmp_path / "x.npz", "--n", 5, "--seed", 1, "--batch-size", size)
+        with np.load(tmp_path / "x.npz") as arrays:
+            images[size] = arrays["images"]
+    assert np.array_equal(images[2], images[64])
+
+
+@pytest.mark.parametrize("kind", ["AR1", "none"])
+def test_completion_keeps_the_top_rows(finished, tmp_path, kind):
+    folder, _ = finished(kind)
+    given = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
+    np.save(tmp_path / "given.npy", given)
+    levels = (given.astype(int) * 5 // 256).astype(np.uint8)  # as the run's --levels 5 does
+    words = ("--complete-from", tmp_path / "given.npy", "--n", 6, "--candidates", 8, "--seed", 4)
+    ended = sampled(folder, tmp_path / "x.npz", *words, "--rows", 3)
+    assert ("of 8 candidates in effect" in ended.err) == (kind == "AR1")
+    with np.load(tmp_path / "x.npz") as arrays:
+        completed, top = arrays["images"].reshape(3, 6, 4, 4), int(arrays["levels"])
+    assert top == 5
+    assert np.array_equal(completed[:, :, :3], np.repeat(levels[:, None, :3], 6, axis=1))
+    assert len(np.unique(completed[:, :, 3].reshape(-1, 4), axis=0)) > 3
+    model = load(folder)
+    by_hand = model.complete(
+        torch.from_numpy(levels[:, None]),
+        12,
+        6,
+        candidates=8,
+        generator=torch.Generator().manual_seed(4),
+    )
+    assert np.array_equal(completed, by_hand.events[:, :, 0].numpy())
+
+
+def test_picture_of_completions_shows_original_kept_part_and_completions(trained, tmp_path):
+    colour = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(colour).save(tmp_path / "given.png")
+    words = ("--complete-from", tmp_path / "given.png", "--n", 2)
+    sampled(trained, tmp_path / "x.png", *words, "--rows", 1)
+    sampled(trained, tmp_path / "x.npz", *words, "--rows", 4)
+    with np.load(tmp_path / "x.npz") as arrays:
+        original = arrays["images"][0, 0]  # every row is kept: the image as the model has it
+    grey = np.asarray(Image.fromarray(colour).convert("L"), float)
+    mean = np.rint(grey.reshape(4, 2, 4, 2).mean((1, 3))).astype(int)
+    assert np.array_equal(original, mean * 5 // 256)
+    kept = np.where(np.arange(4)[:, None] < 1, original, 2)  # the rest in the middle level
+    with Image.open(tmp_path / "x.png") as picture:
+        shown = np.asarray(picture.convert("L"))
+    side = shown.shape[0]
+    for column, expected in enumerate((original, kept)):
+        left = column * (shown.shape[1] - side) // 3  # four images in a row, lines between them
+        points = (np.arange(4) + 0.5) * side / 4
+        pixels = shown[points.astype(int)][:, left + points.astype(int)]
+        assert np.array_equal(pixels, np.rint(expected * (255 / 4)))
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """Images in two classes, written in an order that is not the sorted one."""

@@ -156,3 +156,32 @@ def test_both_splits_together_come_back_in_the_order_of_the_source():
     together = Dataset("x", train, test).in_source_order
     np.testing.assert_array_equal(together.images, images)
     np.testing.assert_array_equal(together.labels, source.labels)
+
+
+def test_held_out_images_are_the_last_ones_and_the_fingerprint_stays():
+    whole = dataset()
+    held = whole.hold_out_last(6)
+    assert (len(held.train), len(held.val), len(held.test)) == (14, 6, 5)
+    assert np.array_equal(held.train.images, whole.train.images[:14])
+    assert np.array_equal(held.val.images, whole.train.images[14:])
+    assert np.array_equal(held.val.labels, whole.train.labels[14:])
+    assert np.shares_memory(held.val.images, whole.train.images)  # nothing is copied
+    assert held.fingerprint == whole.fingerprint
+    assert held.notes == ("the last 6 of 20 training images are held out of training",)
+    assert whole.hold_out_last(0) is whole
+    assert whole.val is None
+    reduced = held.reduce_levels(4)
+    assert np.array_equal(reduced.val.images, held.val.images // 64)
+    for count in (-1, 20):
+        with pytest.raises(
+            ValueError, match=rf"^holdout must be in 0\.\.19 for toy, got {count}$"
+        ):
+            whole.hold_out_last(count)
+
+
+def test_held_out_images_come_back_in_the_order_of_the_source():
+    images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+    train, test, _ = hold_out(Split(images, np.arange(20, dtype=np.int64)))
+    together = Dataset("x", train, test).hold_out_last(7).in_source_order
+    np.testing.assert_array_equal(together.images, images)
+    np.testing.assert_array_equal(together.labels, np.arange(20))

@@ -96,7 +96,7 @@ def test_grey_by_content_gives_one_channel_and_one_colour_gives_three(tmp_path):
 def test_mixed_sizes_need_size(tmp_path):
     write(tmp_path / "a.png", pictures(1, h=8, w=8)[0])
     write(tmp_path / "b.png", pictures(1, h=4, w=6)[0])
-    with pytest.raises(ValueError, match=r"need size .*: .*a\.png is 8×8, .*b\.png is 6×4$"):
+    with pytest.raises(ValueError, match=r"need size .*: .*b\.png is 6×4, .*a\.png is 8×8$"):
         load_data(str(tmp_path))
     data = load_data(str(tmp_path), size=4)
     assert data.shape == (3, 4, 4)

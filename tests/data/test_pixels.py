@@ -127,11 +127,11 @@ def test_more_than_eight_bits_is_an_error(tmp_path):
 
 def test_stack_spreads_grey_among_colours_and_resizes():
     colour, grey = colours(2, 4, 4)[0], colours(2, 4, 4)[1, :1]
-    images, notes = pixels.stack([("a", colour), ("b", grey)])
+    images, notes = pixels.stack([("a", colour), ("b", grey)], 2)
     assert np.array_equal(images[0], colour)
     assert np.array_equal(images[1], np.repeat(grey, 3, axis=0))
     assert notes == ()
-    images, notes = pixels.stack([("a", colour), ("b", grey)], grey=True, size=2)
+    images, notes = pixels.stack([("a", colour), ("b", grey)], 2, grey=True, size=2)
     assert images.shape == (2, 1, 2, 2)
     assert np.array_equal(images[0], pixels.resize(pixels.to_grey(colour[None]), 2)[0])
     assert notes == (pixels.GREY_NOTE, pixels.resize_note(2))
@@ -139,6 +139,6 @@ def test_stack_spreads_grey_among_colours_and_resizes():
 
 def test_stack_names_what_does_not_fit():
     with pytest.raises(ValueError, match=r"need size \(--size\): a is 8×6, b is 5×4$"):
-        pixels.stack([("a", colours()[0]), ("b", colours(1, 4, 5)[0])])
+        pixels.stack([("a", colours()[0]), ("b", colours(1, 4, 5)[0])], 2)
     with pytest.raises(ValueError, match="at least 1 image is needed, got none"):
-        pixels.stack([])
+        pixels.stack([], 0)

@@ -1,11 +1,10 @@
-"""The decoder's causality in pixels and latents, and its incremental interface."""
+"""The decoder's causality in pixels and latents; its steps are in tests/test_sampling.py."""
 
 import pytest
 import torch
 
-from deltavae.decoders import Decoder, GatedPixelCNN
-from deltavae.likelihoods import Categorical, DiscretisedLogisticMixture
-from deltavae.sampling import draw, score
+from deltavae.decoders import GatedPixelCNN
+from deltavae.likelihoods import DiscretisedLogisticMixture
 
 H, W, N, D = 5, 4, 5, 3
 GREY = DiscretisedLogisticMixture(1, 256, 2)
@@ -59,57 +58,6 @@ def test_visible_from_names_the_first_pixel_of_the_row():
     decoder, _, _ = make()
     assert decoder.visible_from == tuple(t * W for t in range(N))
     assert decoder.visible.sum(1).tolist() == [1 + i // W for i in range(H * W)]
-
-
-@pytest.mark.parametrize("likelihood", [GREY, RGB, Categorical(1, 5)])
-@pytest.mark.parametrize("latents", [True, False])
-def test_stepwise_scores_equal_the_parallel_forward(likelihood, latents):
-    decoder, x, z = make(likelihood, latents=latents)
-    torch.testing.assert_close(score(decoder, x, z), decoder(x, z), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("kernel_size", [3, 5])
-def test_cached_steps_equal_the_default_of_one_full_forward_each(kernel_size):
-    torch.manual_seed(0)
-    sizes = {"channels": 8, "layers": 3, "kernel_size": kernel_size, "attend_every": 2}
-    decoder = GatedPixelCNN((3, H, W), RGB, (N, D), **sizes).double()
-    x = torch.randint(0, 256, (2, 3, H, W), dtype=torch.uint8)
-    z = torch.randn(2, N, D, dtype=torch.float64)
-    cached, plain = decoder.init_state(z, 2), Decoder.init_state(decoder, z, 2)
-    previous = None
-    for i in range(H * W):
-        fast, cached = decoder.step(cached, previous)
-        full, plain = Decoder.step(decoder, plain, previous)
-        torch.testing.assert_close(fast, full, rtol=1e-10, atol=1e-10)
-        previous = decoder.to_sequence(x)[:, i]
-    assert torch.equal(cached.sequence, plain.sequence)
-
-
-def test_drawn_pixels_follow_the_conditionals():
-    """Counts of the first two pixels of drawn images against their exact joint distribution."""
-    torch.manual_seed(0)
-    decoder = GatedPixelCNN((1, 1, 2), Categorical(1, 3), (1, 2), channels=8, layers=2).double()
-    z = torch.randn(1, 1, 2, dtype=torch.float64)
-    count = 20_000
-    generator = torch.Generator().manual_seed(0)
-    drawn = draw(decoder, z.expand(count, 1, 2), count, generator=generator).flatten(1).long()
-    grid = torch.cartesian_prod(torch.arange(3), torch.arange(3)).to(torch.uint8)
-    log_prob = decoder.log_prob(grid.reshape(9, 1, 1, 2), z.expand(9, 1, 2))
-    assert log_prob.exp().sum().item() == pytest.approx(1.0, abs=1e-12)
-    observed = torch.bincount(drawn[:, 0] * 3 + drawn[:, 1], minlength=9) / count
-    # Five standard errors of a share of 1/9 are 0.011.
-    torch.testing.assert_close(observed.double(), log_prob.exp(), rtol=0, atol=0.011)
-
-
-def test_same_seed_draws_the_same_integers_and_temperature_is_checked():
-    decoder, _, z = make()
-    first = draw(decoder, z, 2, generator=torch.Generator().manual_seed(3))
-    again = draw(decoder, z, 2, generator=torch.Generator().manual_seed(3))
-    other = draw(decoder, z, 2, generator=torch.Generator().manual_seed(4))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    with pytest.raises(ValueError, match="temperature"):
-        draw(decoder, z, 2, temperature=0.0)
 
 
 @pytest.mark.parametrize("latents", [True, False])

@@ -29,6 +29,7 @@ COMMANDS = {
     "rate": Command(
         "rate", "show the committed rate of a prior, or the prior of a committed rate"
     ),
+    "describe": Command("describe", "tell what a model costs and sees, before it is trained"),
 }
 
 USAGE = """\

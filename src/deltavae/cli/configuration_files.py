@@ -54,6 +54,29 @@ def check(words: list[str], known: Collection[str]) -> None:
             _check_classes(loaded, name.replace("_", "-"), True, trust)
 
 
+def named_classes(words: list[str]) -> set[str]:
+    """Return the parts of the model whose class the flags or the files of options name.
+
+    Args:
+        words: The command's words, flags with underscores.
+
+    Returns:
+        Names of options that take a class.
+    """
+    named = {
+        part
+        for part in PARTS
+        for flag in (f"--{part}", f"--{part}.class_path")
+        if any(values_of(words, flag))
+    }
+    for name in values_of(words, "--config"):
+        for key, value in _read_yaml(Path(name)).items():
+            whole = isinstance(value, str) or (isinstance(value, dict) and "class_path" in value)
+            if (key in PARTS and whole) or str(key).endswith(".class_path"):
+                named.add(str(key).partition(".")[0])
+    return named.intersection(PARTS)
+
+
 def _read_yaml(path: Path) -> dict[Any, Any]:
     try:
         mapping = yaml.safe_load(path.read_text(encoding="utf-8"))

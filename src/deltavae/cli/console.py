@@ -17,7 +17,7 @@ from deltavae.model import DeltaVAE
 from deltavae.run_folder import RunFolder
 
 Options = dict[str, Any]
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 
 
 def is_main_process() -> bool:
@@ -93,7 +93,8 @@ def load_dataset(options: Mapping[str, Any], where: str = "") -> Dataset:
     """Load the data set that options or a configuration name, and say what was done to it.
 
     Args:
-        options: With the keys data, data_dir, size, grey and levels; all but data may be missing.
+        options: With the keys data, data_dir, size, grey, levels and holdout; all but data may be
+            missing.
         where: File of the configuration, for the message.
 
     Returns:
@@ -110,6 +111,8 @@ def load_dataset(options: Mapping[str, Any], where: str = "") -> Dataset:
         grey=bool(options.get("grey")),
         levels=options.get("levels"),
         data_dir=Path(options["data_dir"]) if options.get("data_dir") else None,
+        holdout=options.get("holdout") or 0,
+        progress=Patience().say,
     )
     for note in data.notes:
         say(f"{data.name}: {note}")

@@ -1,8 +1,9 @@
 """jsonargparse's errors in one line: option, what is permitted, value, nearest name."""
 
 import difflib
+import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # Options whose value is a class of deltavae.
@@ -105,6 +106,14 @@ def _class_names(part: str) -> list[str]:
     from deltavae.cli.fit_options import BASES  # heavy, and needed by fit only
     from deltavae.configuration import ENCODERS
 
-    known: list[type] = type.__subclasses__(BASES[part])
     short = {"latents": ["none"], "encoder": list(ENCODERS)}.get(part, [])
-    return [*short, *(cls.__name__ for cls in known)]
+    return [*short, *(cls.__name__ for cls in _complete(BASES[part]))]
+
+
+def _complete(base: type) -> Iterator[type]:
+    # The classes that can be built: abstract ones are passed through.
+    below: list[type] = type.__subclasses__(base)
+    for cls in below:
+        if not inspect.isabstract(cls):
+            yield cls
+        yield from _complete(cls)

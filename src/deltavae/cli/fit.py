@@ -24,7 +24,7 @@ from deltavae.cli.console import (
 )
 from deltavae.cli.fit_options import MODEL_OPTIONS
 from deltavae.cli.progress import TrainingProgress
-from deltavae.configuration import ENCODERS, build_latents, model_specification
+from deltavae.cli.specified import specified_model
 from deltavae.data import BUILT_IN, Dataset
 from deltavae.model import DeltaVAE
 from deltavae.report import build_report
@@ -63,7 +63,7 @@ def fit(options: Options) -> int:
     else:
         say(f"{run.path}: trained already, {state['global_step']} steps")
         if not run.weights.is_file():
-            module.load_state_dict(state["state_dict"])  # the averaged weights
+            module.load_state_dict({**state["state_dict"], **state["average"]})
             step, seconds = state["global_step"], state["deltavae"]["seconds"]
             _finish(module.model, step, seconds, options, data, run)
     model = load(run.path, trust=options["trust"])
@@ -92,42 +92,12 @@ def _check_new(run: RunFolder) -> None:
 
 def _resolved(options: Options, data: Dataset) -> Options:
     # What config.yaml keeps: every option, the model in full instead of the options that shape it.
-    if options["model"] is not None and options["given"]:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in options["given"])
-        raise ValueError(f"{names}: without effect, the configuration holds a complete model")
-    model = options["model"] or _assembled(options, data)
+    model = specified_model(options, data.shape, data.levels)
     drop = (*MODEL_OPTIONS, "model", "given", "resume", "trust", "run_dir")
     kept = {name: value for name, value in options.items() if name not in drop}
     if Path(options["data"]).exists() and options["data"] not in BUILT_IN:
         kept["data"] = Path(options["data"]).absolute()  # the run can be measured from anywhere
     return {**_plain(kept), "model": model}
-
-
-def _assembled(options: Options, data: Dataset) -> Options:
-    latents = None
-    encoder = options["encoder"]
-    if isinstance(encoder, str):
-        encoder = {"class_path": ENCODERS[encoder]}
-    if options["latents"] != "none":
-        latents = build_latents(
-            options["latents"],
-            n=data.shape[1],
-            d=options["latent_channels"],
-            delta_bits=options["delta_bits"],
-            alpha=options["alpha"],
-            trust=options["trust"],
-        )
-    elif options["delta_bits"] is not None or options["alpha"] is not None:
-        raise ValueError("--delta-bits, --alpha: without latents there is no rate to commit")
-    return model_specification(
-        data.shape,
-        data.levels,
-        decoder=options["decoder"],
-        encoder=encoder,
-        latents=latents,
-        likelihood=options["likelihood"],
-        aux_hidden=options["aux_hidden"],
-    )
 
 
 def _plain(value: Any) -> Any:
@@ -161,6 +131,7 @@ def _module(config: Options, options: Options, data: Dataset) -> DeltaVAEModule:
         max_minutes=options["max_minutes"],
         seed=options["seed"],
         log_every=options["log_every"],
+        augment=options["augment"],
     )
 
 
@@ -181,7 +152,7 @@ def _checkpoint(run: RunFolder, module: DeltaVAEModule) -> Mapping[str, Any]:
         )
         saved = {name: value.shape for name, value in state["state_dict"].items()}
         ended = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
-        step, _ = state["global_step"], state["deltavae"]["seconds"]
+        step, _, _ = state["global_step"], state["deltavae"]["seconds"], state["average"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"{run.checkpoint}: damaged or truncated: {reason}") from error
@@ -230,6 +201,9 @@ def _train(
                 ema_decay=options["ema_decay"],
                 checkpoint_minutes=options["checkpoint_minutes"],
                 resume=options["resume"],
+                val_every=options["val_every"],
+                val_examples=options["val_examples"],
+                compiled=options["compile"],
                 callbacks=[LambdaCallback(on_train_start=begin), TrainingProgress(module.steps)],
                 trainer={**options["trainer"], "precision": options["precision"]},
             )

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse import ActionYesNo
+
 from deltavae.cli.options import (
     MAX_SEED,
     add_config,
@@ -83,7 +85,9 @@ def add_fit(parser: Any) -> None:
     )
     add_trust(run)
     add_config(parser)
-    add_data(parser.add_argument_group("data"), required=True)
+    data = parser.add_argument_group("data")
+    add_data(data, required=True)
+    _add_holdout(data)
     _add_rate(parser.add_argument_group("committed rate"))
     _add_model(parser)
     _add_training(parser.add_argument_group("training"))
@@ -97,6 +101,37 @@ def add_fit(parser: Any) -> None:
         help="steps of the auxiliary prior's last fit, to the finished encoder",
     )
     add_measuring(end)
+
+
+def _add_holdout(group: Any) -> None:
+    group.add_argument(
+        "--holdout",
+        type=whole(0),
+        default=0,
+        metavar="K",
+        help="keep the last K training images out of training: log.csv then has the averaged "
+        "weights' figures on them (val_...), and evaluate takes --split val",
+    )
+    group.add_argument(
+        "--val_every",
+        type=whole(0, optional=True),
+        metavar="N",
+        help="steps between two measurements on the held-out images; without it 1000; 0: none",
+    )
+    group.add_argument(
+        "--val_examples",
+        type=whole(1),
+        default=1000,
+        metavar="N",
+        help="held-out images that are measured each time at most, the first N",
+    )
+    group.add_argument(
+        "--augment",
+        type=Literal["flip"] | None,
+        metavar="{flip}",
+        help="flip: mirror every training image left to right with probability 1/2, anew in every "
+        "epoch; evaluation never flips",
+    )
 
 
 def _add_rate(group: Any) -> None:
@@ -202,6 +237,13 @@ def _add_training(group: Any) -> None:
         type=Literal["32-true", "bf16-mixed", "16-mixed", "64-true"],
         default="32-true",
         help="number format of the networks; likelihood and rate are never below float32",
+    )
+    group.add_argument(
+        "--compile",
+        action=ActionYesNo,
+        default=False,
+        help="compile the training step with torch.compile: the first step takes a minute or "
+        "more, the others less; needs a C++ compiler; weights and checkpoints are the same kind",
     )
     group.add_argument(
         "--checkpoint_minutes",

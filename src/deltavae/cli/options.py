@@ -20,7 +20,7 @@ def add_config(parser: Any) -> None:
         action=ActionConfigFile,
         metavar="FILE",
         help="YAML file of options, named as the flags without the dashes in front "
-        "(delta_bits: 10); what comes later on the command line wins",
+        "(delta_bits: 10); the flags on the command line win over it",
     )
 
 
@@ -127,9 +127,10 @@ def add_evaluate(parser: Any) -> None:
     _add_run(parser)
     parser.add_argument(
         "--split",
-        type=Literal["train", "test"],
+        type=Literal["train", "val", "test"],
         default="test",
-        help="the images to measure on; metrics.json keeps the figures of both",
+        help="the images to measure on (val: those that fit --holdout has kept out of training); "
+        "metrics.json keeps the figures of each",
     )
     add_measuring(parser)
     parser.add_argument(
@@ -156,7 +157,8 @@ def add_sample(parser: Any) -> None:
         type=whole(1),
         default=16,
         metavar="N",
-        help="number of images; with --fixed-latent the number in each row",
+        help="number of images; with --fixed-latent the number in each row, with --complete-from "
+        "that of completions of each image",
     )
     parser.add_argument(
         "--out",
@@ -179,11 +181,40 @@ def add_sample(parser: Any) -> None:
         help="draw M rows, each of N decodings of one z: what a row has in common is what z says",
     )
     parser.add_argument(
+        "--complete_from",
+        type=Path | None,
+        metavar="IMAGE",
+        help="keep the top --rows of an image and draw what is below: a picture, turned into what "
+        "the run was trained on, or an .npy or .npz file of uint8 images; the grid shows the "
+        "image, what is kept, and N completions",
+    )
+    parser.add_argument(
+        "--rows",
+        type=whole(0, optional=True),
+        metavar="K",
+        help="how many rows --complete-from keeps",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=whole(1),
+        default=64,
+        metavar="M",
+        help="for --complete-from: z is chosen among M draws from the prior by how well each "
+        "explains the rows kept; more are better and slower",
+    )
+    parser.add_argument(
         "--temperature",
         type=positive(),
         default=1.0,
         metavar="T",
         help="the decoder's logits are divided by T: below 1 likelier and less varied pixels",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=whole(1),
+        default=64,
+        metavar="N",
+        help="images drawn at a time: more take more memory, and are faster to draw",
     )
     parser.add_argument(
         "--seed",

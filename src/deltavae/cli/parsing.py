@@ -6,14 +6,15 @@ refused before they are imported (`configuration_files`), errors are shortened (
 
 import argparse
 import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from deltavae.cli import COMMANDS, options
-from deltavae.cli.configuration_files import check, values_of
-from deltavae.cli.explain import explain
+from deltavae.cli.configuration_files import check, named_classes, values_of
+from deltavae.cli.explain import PARTS, explain
 
 _EPILOGS = {
     "fit": """\
@@ -45,6 +46,7 @@ examples:
 examples:
   deltavae sample runs/first --n 64 --out samples.png
   deltavae sample runs/first --n 8 --fixed-latent 4 --out what-z-says.png
+  deltavae sample runs/first --n 6 --complete-from a.png --rows 12 --out completed.png
   deltavae sample runs/first --n 1000 --prior model --temperature 0.9 --out samples.npz
 """,
     "encode": """\
@@ -64,6 +66,15 @@ examples:
   deltavae rate --n 32 --d 8 --delta-bits 20
   deltavae rate --n 32 --d 8 --alpha 0.5:0.95 --json
   deltavae rate --n 32 --d 8 --alpha=-0.9
+""",
+    "describe": """\
+Nothing is trained and the images of a data set with a name are not read. CONFIG is a file for
+fit --config or a run folder; without it the options of fit describe the model.
+
+examples:
+  deltavae describe configs/demo/delta-vae.yaml
+  deltavae describe runs/first --json
+  deltavae describe --data cifar10 --decoder PixelSNAIL --decoder.layers 30 --alpha 0.5:0.95
 """,
 }
 
@@ -121,8 +132,8 @@ def parse(command: str, words: list[str]) -> dict[str, Any]:
         words: What follows it.
 
     Returns:
-        Every option by its name, with underscores; for fit also "given", the names of the options
-        that shape the model and were chosen by the user.
+        Every option by its name, with underscores; for fit and describe also "given", the names
+        of the options that shape the model and were chosen by the user.
 
     Raises:
         ValueError: If a word, or a file of options, is wrong.
@@ -136,21 +147,28 @@ def parse(command: str, words: list[str]) -> dict[str, Any]:
         allow_abbrev=False,
     )
     words = _normalised(words)
-    if command == "fit":
-        from deltavae.cli import fit_options
+    if command in ("fit", "describe"):
+        from deltavae.cli import describe_options, fit_options
 
-        fit_options.add_fit(parser)
-        words = _with_encoder_class(_with_resumed_config(words))
+        if command == "fit":
+            fit_options.add_fit(parser)
+            words = _with_resumed_config(words)
+        else:
+            describe_options.add_describe(parser)
+            words = _with_named_config(words)
+        words = _files_first(_with_classes(words))
     else:
         getattr(options, f"add_{command.replace('-', '_')}")(parser)
     check(words, {action.dest.partition(".")[0] for action in parser._actions})
+    defaults: dict[str, Any] = parser.get_defaults().as_dict()
+    # A class that is named takes its own defaults, not those of the class that it replaces.
+    parser.set_defaults(dict.fromkeys(named_classes(words).intersection(defaults)))
     parsed: dict[str, Any] = parser.parse_args(words).as_dict()
     parsed.pop("config", None)
-    defaults: dict[str, Any] = parser.get_defaults().as_dict()
     for name, value in parsed.items():
         if value is None and defaults[name] is not None:
             raise ValueError(f"--{name.replace('_', '-')}: must not be null")
-    if command == "fit":
+    if command in ("fit", "describe"):
         parsed["given"] = [
             name
             for name in fit_options.MODEL_OPTIONS
@@ -165,6 +183,7 @@ def _usage(command: str) -> str:
         "encode": "RUN --data DATA --out FILE",
         "sample": "RUN --out FILE",
         "report": "RUN [RUN ...] --out FILE",
+        "describe": "[CONFIG]",
         "rate": "--n N --d D (--delta-bits BITS | --delta-nats NATS | --alpha A|LO:HI)",
     }
     return f"deltavae {command} {needed.get(command, 'RUN')} [OPTIONS]"
@@ -188,20 +207,35 @@ def _names(words: list[str], option: str) -> bool:
     return any(re.match(rf"--{option}(=|\.|$)", word) for word in words)
 
 
-def _with_encoder_class(words: list[str]) -> list[str]:
-    # The encoders' short names as classes, so that --encoder.NAME can follow.
+def _with_classes(words: list[str]) -> list[str]:
+    # "--encoder X" as "--encoder=CLASS", a short name in full, ahead of the class's own options.
     from deltavae.configuration import ENCODERS  # heavy, and needed by fit only
 
     result: list[str] = []
-    for word in words:
-        if result and result[-1] == "--encoder":
-            result[-1] = f"--encoder={ENCODERS.get(word, word)}"
-        elif word.startswith("--encoder="):
-            name = word.partition("=")[2]
-            result.append(f"--encoder={ENCODERS.get(name, name)}")
-        else:
+    for word, before in zip(words, ["", *words], strict=False):
+        part, equals, name = word.removeprefix("--").partition("=")
+        if before.removeprefix("--") in PARTS:
+            part, equals, name = before.removeprefix("--"), "=", word
+            result.pop()
+        if part not in PARTS or not equals:
             result.append(word)
+            continue
+        own = (i for i, other in enumerate(result) if other.startswith(f"--{part}."))
+        short = ENCODERS if part == "encoder" else {}
+        result.insert(next(own, len(result)), f"--{part}={short.get(name, name)}")
     return result
+
+
+def _files_first(words: list[str]) -> list[str]:
+    # Files of options ahead of the flags, which win over them: a file may name the class of a
+    # part, and a flag an option of that class.
+    files = [f"--config={name}" for name in values_of(words, "--config")]
+    pairs = zip(words, ["", *words], strict=False)
+    return files + [
+        word
+        for word, before in pairs
+        if before != "--config" and word != "--config" and not word.startswith("--config=")
+    ]
 
 
 def _with_resumed_config(words: list[str]) -> list[str]:
@@ -213,3 +247,17 @@ def _with_resumed_config(words: list[str]) -> list[str]:
     if not config.is_file():
         raise ValueError(f"{folder}: no config.yaml to resume from: leave --resume out to begin")
     return [f"--config={config}", *words]
+
+
+def _with_named_config(words: list[str]) -> list[str]:
+    # The configuration, or the run folder that holds it, comes first; flags on the line win.
+    flags = list(takewhile(lambda word: word in ("--json", "--trust"), words))
+    named = words[len(flags) : len(flags) + 1]
+    if not named or named[0].startswith("-"):
+        return words
+    path = Path(named[0])
+    config = path / "config.yaml" if path.is_dir() else path
+    if not config.is_file():
+        missing = "no config.yaml in this folder" if path.is_dir() else "no such file or folder"
+        raise ValueError(f"CONFIG: {path}: {missing}")
+    return [f"--config={config}", *flags, *words[len(flags) + 1 :]]

@@ -16,10 +16,11 @@ LABELS = {
     "committed_rate_bits": "δ",
     "aux_rate_bits": "aux rate",
 }
+VALIDATION = "val_elbo_bpd"
 
 
 class TrainingProgress(pl.Callback):
-    """Shows steps, distortion, rate, δ and aux_rate in bits per example.
+    """Shows steps, distortion, rate, δ and aux_rate in bits per example, and the last validation.
 
     Args:
         steps: Optimiser steps of the whole training.
@@ -71,7 +72,8 @@ class TrainingProgress(pl.Callback):
     def _terms(self, trainer: pl.Trainer) -> str:
         values = trainer.progress_bar_metrics
         parts = [f"{LABELS[k]} {float(values[k]):.2f}" for k in LABELS if k in values]
-        return "  ".join(parts) + (" bits" if parts else "")
+        bound = f"  val {float(values[VALIDATION]):.4f} bits/dim" if VALIDATION in values else ""
+        return "  ".join(parts) + (" bits" if parts else "") + bound
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the line."""

@@ -1,15 +1,19 @@
 """The commands that use a run: evaluate, sample, encode, report."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
+from deltavae.cli.completion import in_rows, read_images
 from deltavae.cli.console import Options, Patience, check_output, load_dataset, measure, say
 from deltavae.evaluation import encode_images
 from deltavae.figures import save_image_grid
+from deltavae.model import DeltaVAE
 from deltavae.report import build_report
 from deltavae.run_folder import RunFolder, load, write_atomically
 
@@ -27,26 +31,72 @@ def evaluate(options: Options) -> int:
 
 def sample(options: Options) -> int:
     """Draw images into a picture or an array."""
-    out, count, rows = options["out"], options["n"], options["fixed_latent"]
-    check_output(out, (".png", ".npz"))
+    out, count = options["out"], options["n"]
+    _check_sample(options)
     model = load(options["run"], trust=options["trust"])
     generator = torch.Generator().manual_seed(options["seed"])
-    settings = {"generator": generator, "temperature": options["temperature"]}
-    if rows is None:
-        images = model.sample(count, prior=options["prior"], **settings)
-    else:
+    settings: Options = {
+        "generator": generator,
+        "temperature": options["temperature"],
+        "batch_size": options["batch_size"],
+        "progress": partial(Patience().drawing, str(options["run"])),
+    }
+    columns = None
+    if options["complete_from"] is not None:
+        images, columns = _complete(model, options, settings)
+    elif options["fixed_latent"] is not None:
+        rows, columns = options["fixed_latent"], count
         z = model.sample_latents(rows, prior=options["prior"], generator=generator)
         if z is None:
             raise ValueError(f"--fixed-latent: the model of {options['run']} has no latents")
-        images = model.decode(z.repeat_interleave(count, dim=0), **settings)
-    arrays = images.cpu().numpy()
+        images = model.decode(z.repeat_interleave(count, dim=0), **settings).cpu().numpy()
+    else:
+        images = model.sample(count, prior=options["prior"], **settings).cpu().numpy()
     levels = model.decoder.likelihood.levels
     if out.suffix == ".npz":
-        _save_arrays(out, {"images": arrays, "levels": np.array(levels)})
+        _save_arrays(out, {"images": images, "levels": np.array(levels)})
     else:
-        save_image_grid(arrays, levels, out, columns=count if rows else None)
-    say(f"{out}: {len(arrays)} images")
+        save_image_grid(images, levels, out, columns=columns)
+    say(f"{out}: {len(images)} images")
     return 0
+
+
+def _check_sample(options: Options) -> None:
+    check_output(options["out"], (".png", ".npz"))
+    completing, rows = options["complete_from"] is not None, options["rows"] is not None
+    if completing and options["fixed_latent"] is not None:
+        raise ValueError("--fixed-latent: not with --complete-from")
+    if completing and not rows:
+        raise ValueError("missing: --rows, the number of rows that --complete-from is to keep")
+    if rows and not completing:
+        raise ValueError("--rows: only with --complete-from")
+
+
+def _complete(
+    model: DeltaVAE, options: Options, settings: Options
+) -> tuple[UInt8[np.ndarray, "m c h w"], int]:
+    # Images for a grid, or for an array the completions alone; and the grid's columns.
+    rows, count, candidates = options["rows"], options["n"], options["candidates"]
+    levels, (c, h, w) = model.decoder.likelihood.levels, model.decoder.event_shape
+    if rows > h:
+        raise ValueError(f"--rows: must be in 0..{h}, got {rows}")
+    given = read_images(options["complete_from"], (c, h, w), levels)
+    completion = model.complete(
+        torch.from_numpy(given),
+        rows * w,
+        count,
+        candidates=candidates,
+        prior=options["prior"],
+        **settings,
+    )
+    if completion.effective_candidates:
+        least = min(completion.effective_candidates)
+        advice = ": more --candidates would do better" if least < 0.1 * candidates else ""
+        say(f"z was chosen among {least:.1f} of {candidates} candidates in effect{advice}")
+    completed = completion.events.cpu().numpy()
+    if options["out"].suffix == ".npz":
+        return completed.reshape(-1, c, h, w), count
+    return in_rows(given, completed, rows, levels), count + 2
 
 
 def _save_arrays(out: Path, arrays: dict[str, Any]) -> None:

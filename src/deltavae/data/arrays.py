@@ -65,7 +65,7 @@ def as_images(array: np.ndarray, where: str) -> UInt8[np.ndarray, "n c h w"]:
         where: File and key, for error messages.
 
     Returns:
-        A writable copy in C order.
+        A writable array in C order: the array itself where it is one.
 
     Raises:
         ValueError: If type, range or shape is not as required; a NaN is named with its place.
@@ -79,7 +79,7 @@ def as_images(array: np.ndarray, where: str) -> UInt8[np.ndarray, "n c h w"]:
         raise ValueError(f"{where}: uint8 0..255 expected, got {array.dtype}{hint}")
     if array.size == 0:
         raise ValueError(f"{where}: images expected, got an empty array of shape {array.shape}")
-    if array.min() < 0 or array.max() > 255:
+    if array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
         raise ValueError(
             f"{where}: uint8 0..255 expected, got {array.dtype} in {array.min()}..{array.max()}"
         )
@@ -92,7 +92,7 @@ def as_images(array: np.ndarray, where: str) -> UInt8[np.ndarray, "n c h w"]:
             f"{where}: shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3 expected, "
             f"got {array.shape}"
         )
-    return np.array(array, np.uint8, order="C")
+    return np.require(array, np.uint8, ["C", "W"])
 
 
 def as_labels(array: np.ndarray, count: int, where: str) -> Int64[np.ndarray, " n"]:
@@ -161,7 +161,10 @@ def read_array(archive: NpzFile, key: str, path: Path) -> np.ndarray:
 
 
 def _load(path: Path) -> Any:
-    try:  # from memory: np.load leaves a damaged file open
+    try:
+        if path.suffix == ".npy":  # mapped: what is never used is never read
+            return np.load(path, mmap_mode="c", allow_pickle=False)
+        # From memory: np.load leaves a damaged archive open.
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except _BROKEN as error:
         raise ValueError(f"{path} cannot be read: {one_line(error)}") from error

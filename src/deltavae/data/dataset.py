@@ -1,10 +1,13 @@
-"""A data set in memory: two fixed splits of uint8 images, from the file to the model.
+"""A data set in memory: fixed splits of uint8 images, from the file to the model.
 
 x is an image of shape (C, H, W) with values in 0..levels−1. Where a source has no test split, one
 is cut off the training images: a fixed number of them, either the last ones or, where the order
 may mean something, the last ones after a permutation. It sorts by the raw 64-bit output of
 PCG64(SPLIT_SEED), the part of NumPy's generators whose stream is promised never to change
 (NEP 19, https://numpy.org/neps/nep-0019-rng-policy.html). `notes` say what was done to the images.
+
+The last training images can be set aside to watch a training by (`hold_out_last`): val. The images
+stay where they are, in memory or in a mapped file, and the fingerprint is the same.
 """
 
 import hashlib
@@ -59,6 +62,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, start: int, stop: int) -> "Split":
+        """The examples start..stop−1: views, nothing is copied."""
+        here = slice(start, stop)
+        labels = None if self.labels is None else self.labels[here]
+        places = None if self.places is None else self.places[here]
+        return Split(self.images[here], labels, places)
+
     def take(self, index: Int64[np.ndarray, " m"]) -> "Split":
         """The examples at these places, copied."""
         labels = None if self.labels is None else self.labels[index]
@@ -68,7 +78,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Two fixed splits of images of one shape.
+    """Fixed splits of images of one shape.
 
     Attributes:
         name: Name or path, as the user gave it.
@@ -76,6 +86,7 @@ class Dataset:
         test: Test images, of the same shape.
         levels: Number L of values of a pixel, in 2..256.
         notes: What was done to the source, one sentence each: a cut split, a change of size.
+        val: Held-out training images; None where none are held out.
 
     Raises:
         ValueError: If the splits differ in shape or a value is not below levels.
@@ -86,19 +97,27 @@ class Dataset:
     test: Split
     levels: int = 256
     notes: tuple[str, ...] = ()
+    val: Split | None = None
 
     def __post_init__(self) -> None:
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels must be in 2..256, got {self.levels}")
-        shapes = self.train.images.shape[1:], self.test.images.shape[1:]
-        if shapes[0] != shapes[1]:
+        shapes = {split.images.shape[1:] for split in self.splits}
+        if len(shapes) > 1:
             raise ValueError(
                 f"{self.name}: training and test images must have one shape (C, H, W), "
-                f"got {shapes[0]} and {shapes[1]}"
+                f"got {' and '.join(map(str, sorted(shapes)))}"
             )
-        highest = max(int(split.images.max()) for split in (self.train, self.test))
+        if self.levels == 256:  # every uint8 is a level: a mapped file need not be read
+            return
+        highest = max(int(split.images.max()) for split in self.splits)
         if highest >= self.levels:
             raise ValueError(f"{self.name}: values must be in 0..{self.levels - 1}, got {highest}")
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Training, held-out and test images, in this order."""
+        return (self.train, *([] if self.val is None else [self.val]), self.test)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -114,8 +133,8 @@ class Dataset:
 
     @property
     def in_source_order(self) -> Split:
-        """Both splits together: in the order of the source where one was cut off the other."""
-        parts = (self.train, self.test)
+        """All splits together: in the order of the source where one was cut off the other."""
+        parts = self.splits
         images = np.concatenate([split.images for split in parts])
         labels = [split.labels for split in parts if split.labels is not None]
         both = Split(images, np.concatenate(labels) if len(labels) == len(parts) else None)
@@ -126,15 +145,43 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of levels, shapes, pixels and labels of both splits."""
+        """SHA-256, in hexadecimal, of levels, shapes, pixels and labels of all images.
+
+        What is held out counts as training images: the fingerprint is that of the source.
+        """
         digest = hashlib.sha256(f"levels {self.levels}".encode())
-        for split in (self.train, self.test):
-            digest.update(f"images {split.images.shape}".encode())
-            digest.update(split.images.data)
-            if split.labels is not None:
+        for parts in ([*self.splits[:-1]], [self.test]):
+            count = sum(len(split) for split in parts)
+            digest.update(f"images {(count, *self.shape)}".encode())
+            for split in parts:
+                digest.update(split.images.data)
+            labels = [split.labels for split in parts if split.labels is not None]
+            if labels:
                 digest.update(b"labels")
-                digest.update(split.labels.astype("<i8").data)
+                for classes in labels:
+                    digest.update(classes.astype("<i8").data)
         return digest.hexdigest()
+
+    def hold_out_last(self, count: int) -> "Dataset":
+        """Set the last training images aside, as val.
+
+        Args:
+            count: How many, from 0 to the number of training images less 1.
+
+        Returns:
+            The data set with count fewer training images; itself where count is 0.
+
+        Raises:
+            ValueError: If count is out of its range.
+        """
+        n = len(self.train)
+        if not 0 <= count < n:
+            raise ValueError(f"holdout must be in 0..{n - 1} for {self.name}, got {count}")
+        if count == 0:
+            return self
+        note = f"the last {count:,} of {n:,} training images are held out of training"
+        train, val = self.train.part(0, n - count), self.train.part(n - count, n)
+        return replace(self, train=train, val=val, notes=(*self.notes, note))
 
     def to_grey(self) -> "Dataset":
         """Luma (ITU-R 601) in place of RGB; images of one channel stay as they are."""
@@ -179,15 +226,35 @@ class Dataset:
         return replace(reduced, levels=levels)
 
     def _map(self, change: Callable[[np.ndarray], np.ndarray], note: str) -> "Dataset":
-        splits = (Split(change(s.images), s.labels, s.places) for s in (self.train, self.test))
-        train, test = splits
-        return replace(self, train=train, test=test, notes=(*self.notes, note))
+        def changed(split: Split) -> Split:
+            return Split(change(split.images), split.labels, split.places)
+
+        val = None if self.val is None else changed(self.val)
+        notes = (*self.notes, note)
+        return replace(
+            self, train=changed(self.train), test=changed(self.test), val=val, notes=notes
+        )
+
+
+def hold_out_order(n: int, count: int | None = None) -> tuple[Int64[np.ndarray, " n"], int, str]:
+    """Choose a test split, always the same one; fewer than 2 images are a ValueError.
+
+    Args:
+        n: Number of all images, at least 2.
+        count: Size of the test split, in 1..n−1; None takes a tenth, at least 1, at most 10,000.
+
+    Returns:
+        A permutation of 0..n−1 whose last `count` places are the test split; count; a note.
+    """
+    count = _held_out(n, count)
+    order = np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(n), kind="stable")
+    return order, count, _note(n, count, "after a fixed permutation")
 
 
 def hold_out(
     split: Split, count: int | None = None, *, shuffle: bool = True
 ) -> tuple[Split, Split, str]:
-    """Cut a test split off, always the same one.
+    """Cut a test split off, always the same one; fewer than 2 images are a ValueError.
 
     Args:
         split: All images, at least 2.
@@ -196,18 +263,21 @@ def hold_out(
 
     Returns:
         Training split, test split and a note that says what was done.
-
-    Raises:
-        ValueError: If there are fewer than 2 images.
     """
     n = len(split)
+    if not shuffle:
+        count = _held_out(n, count)
+        note = _note(n, count, "in file order")
+        return split.part(0, n - count), split.part(n - count, n), note
+    order, count, note = hold_out_order(n, count)
+    return split.take(order[: n - count]), split.take(order[n - count :]), note
+
+
+def _held_out(n: int, count: int | None) -> int:
     if n < 2:
         raise ValueError(f"at least 2 images are needed to hold out a test split, got {n}")
-    if count is None:
-        count = min(MAX_HELD_OUT, max(1, n // 10))
-    order = np.arange(n)
-    if shuffle:
-        order = np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(n), kind="stable")
-    how = "after a fixed permutation" if shuffle else "in file order"
-    note = f"no test split found: the last {count:,} of {n:,} images ({how}) are held out"
-    return split.take(order[: n - count]), split.take(order[n - count :]), note
+    return min(MAX_HELD_OUT, max(1, n // 10)) if count is None else count
+
+
+def _note(n: int, count: int, how: str) -> str:
+    return f"no test split found: the last {count:,} of {n:,} images ({how}) are held out"

@@ -8,25 +8,32 @@
 Names that begin with a dot, and files that are not images by their suffix, are left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
 
 from deltavae.data import pixels
-from deltavae.data.dataset import Dataset, Split, hold_out
+from deltavae.data.dataset import Dataset, Split, hold_out_order
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _TEST_NAMES = ("test", "valid", "validation", "val")
 
 
-def load_folder(path: Path, *, size: int | None = None, grey: bool = False) -> Dataset:
+def load_folder(
+    path: Path,
+    *,
+    size: int | None = None,
+    grey: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Dataset:
     """Load a folder of images.
 
     Args:
         path: The folder.
         size: Height and width to which every image is resized; needed where they differ.
         grey: Convert RGB to grey.
+        progress: Called with a line of text for every image.
 
     Returns:
         One channel where every image is grey by content, otherwise three; 256 levels.
@@ -37,7 +44,7 @@ def load_folder(path: Path, *, size: int | None = None, grey: bool = False) -> D
     """
     if not path.is_dir():
         raise ValueError(f"{path} must be a folder of images, there is none")
-    files = _image_files(path)
+    files = image_files(path)
     if not files:
         raise ValueError(f"{path} has no images ({', '.join(s[1:] for s in SUFFIXES)})")
     test_name = _test_name(files)
@@ -49,20 +56,33 @@ def load_folder(path: Path, *, size: int | None = None, grey: bool = False) -> D
                 f"only train and {test_name} are used: {len(used)} of {len(files)} images"
             )
         files = used
-    named = ((str(path / file), pixels.read(path / file)) for file in files)
-    images, changes = pixels.stack(named, size=size, grey=grey)
-    notes.extend(changes)
-    everything = Split(images, _labels(files, skip=0 if test_name is None else 1))
+    # Read in the order of the splits, training images first: so no image is copied again.
     if test_name is None:
-        train, test, note = hold_out(everything)
-        notes.append(note)
+        order, count, note = hold_out_order(len(files))
     else:
-        is_train = np.array([file.parts[0] == "train" for file in files])
-        train, test = (everything.take(np.flatnonzero(part)) for part in (is_train, ~is_train))
+        is_test = np.array([file.parts[0] != "train" for file in files])
+        order, count = np.argsort(is_test, kind="stable"), int(is_test.sum())
+    ordered = [files[i] for i in order]
+    named = _read(path, ordered, progress)
+    images, changes = pixels.stack(named, len(files), size=size, grey=grey)
+    labels = _labels(ordered, skip=0 if test_name is None else 1)
+    notes.extend([*changes, note] if test_name is None else changes)
+    everything = Split(images, labels, order)
+    cut = len(files) - count
+    train, test = everything.part(0, cut), everything.part(cut, len(files))
     return Dataset(str(path), train, test, notes=tuple(notes))
 
 
-def _image_files(path: Path) -> list[Path]:
+def _read(
+    path: Path, files: Sequence[Path], progress: Callable[[str], None] | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    for done, file in enumerate(files):
+        if progress is not None:
+            progress(f"{path}: image {done:,} of {len(files):,}")
+        yield str(path / file), pixels.read(path / file)
+
+
+def image_files(path: Path) -> list[Path]:
     """Paths below the folder, in order, that look like images."""
     files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
     return sorted(

@@ -65,12 +65,13 @@ def from_splits(
     used = ["train"] if test_name is None else ["train", test_name]
     images, changes = pixels.stack(
         (pair for key in used for pair in _images(f"{name} {key}", splits[key])),
+        sum(len(splits[key]) for key in used),
         size=size,
         grey=grey,
     )
     notes = list(changes)
     count = len(splits["train"])
-    train = Split(images[:count], _labels(splits["train"]))
+    train = Split(images[:count], _labels(splits["train"]))  # views
     if test_name is None:
         train, test, note = hold_out(train)
         notes.append(note)

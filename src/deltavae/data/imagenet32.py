@@ -11,6 +11,7 @@ Deviations:
       longer distributed: bits/dim of the two do not compare.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,41 @@ from deltavae.data.sources import VARIABLE, data_root, find_folder
 
 _SUBFOLDERS = (".", "imagenet32", "Imagenet32_train_npz")
 _SHAPE = (3, 32, 32)
+_TEST = "val_data.npz"
 
 
-def load_imagenet32(data_dir: Path | None = None) -> Dataset:
-    """Load ImageNet 32×32 from the user's folder; it takes 4 GB of memory.
+def load_imagenet32(
+    data_dir: Path | None = None, progress: Callable[[str], None] | None = None
+) -> Dataset:
+    """Load ImageNet 32×32 from the user's folder; it takes 5 GB of memory.
 
     Args:
         data_dir: Folder with the npz files, or with a folder imagenet32 that has them; None
             takes $DELTAVAE_DATA or the cache.
+        progress: Called with a line of text for every file.
 
     Returns:
         Images of shape (3, 32, 32), 256 levels.
+    """
+    files = archives(data_dir)
+    train = read_batches([path for path in files if path.name != _TEST], progress)
+    if files[-1].name == _TEST:
+        return Dataset("imagenet32", train, read_batches(files[-1:], progress))
+    train, test, note = hold_out(train)
+    return Dataset("imagenet32", train, test, notes=(note,))
+
+
+def archives(data_dir: Path | None = None) -> Sequence[Path]:
+    """Find the npz files.
+
+    Args:
+        data_dir: As in `load_imagenet32`.
+
+    Returns:
+        The training files in order, at least one, then the validation file, where it is there.
 
     Raises:
-        ValueError: If the files are not there, or not as published.
+        ValueError: If there are none.
     """
     root = data_root(data_dir)
     folder = find_folder([root], _SUBFOLDERS, "train_data_batch_*.npz")
@@ -44,18 +66,16 @@ def load_imagenet32(data_dir: Path | None = None) -> Dataset:
             f"imagenet32 is not in {root}: put train_data_batch_*.npz and val_data.npz of "
             f"https://image-net.org/download-images there, or set ${VARIABLE}"
         )
-    train = read_batches(sorted(folder.glob("train_data_batch_*.npz")))
-    if (folder / "val_data.npz").is_file():
-        return Dataset("imagenet32", train, read_batches([folder / "val_data.npz"]))
-    train, test, note = hold_out(train)
-    return Dataset("imagenet32", train, test, notes=(note,))
+    test = folder / _TEST
+    return [*sorted(folder.glob("train_data_batch_*.npz")), *([test] if test.is_file() else [])]
 
 
-def read_batches(paths: list[Path]) -> Split:
+def read_batches(paths: Sequence[Path], progress: Callable[[str], None] | None = None) -> Split:
     """Read npz files with `data` (N, 3072) and `labels` from 1.
 
     Args:
         paths: The files, at least one.
+        progress: Called with a line of text for every file.
 
     Returns:
         All their images, with labels from 0.
@@ -64,6 +84,8 @@ def read_batches(paths: list[Path]) -> Split:
     images = np.empty((len(labels), *_SHAPE), np.uint8)  # filled in place: memory for one copy
     start = 0
     for path in paths:
+        if progress is not None:
+            progress(f"imagenet32: reading {path.name}")
         batch = _read_images(path)
         images[start : start + len(batch)] = batch.reshape(-1, *_SHAPE)
         start += len(batch)

@@ -117,6 +117,7 @@ def decode(image: Image.Image) -> UInt8[np.ndarray, "c h w"]:
 
 def stack(
     images: Iterable[tuple[str, UInt8[np.ndarray, "_c _h _w"]]],
+    count: int,
     *,
     size: int | None = None,
     grey: bool = False,
@@ -124,7 +125,8 @@ def stack(
     """Stack named images; one channel if all are grey, otherwise three.
 
     Args:
-        images: Pairs of a name, for error messages, and planes; at least one.
+        images: Pairs of a name, for error messages, and planes.
+        count: Number of the images, at least 1.
         size: Height and width to which each image is resized; None leaves them.
         grey: Convert RGB to grey.
 
@@ -134,30 +136,31 @@ def stack(
     Raises:
         ValueError: If there are none, or they are of mixed sizes and size is None.
     """
-    stacked: list[np.ndarray] = []
+    out: np.ndarray = np.empty((0, 0, 0, 0), np.uint8)
     notes: dict[str, None] = {}  # an ordered set
     first = ""
-    for name, planes in images:
+    for i, (name, planes) in enumerate(images):
         if grey and len(planes) == 3:
             planes = to_grey(planes[None])[0]
             notes[GREY_NOTE] = None
         if size is not None and planes.shape[1:] != (size, size):
             planes = resize(planes[None], size)[0]
             notes[resize_note(size)] = None
-        first = first or name
-        if stacked and planes.shape[1:] != stacked[0].shape[1:]:
-            (h, w), (h0, w0) = planes.shape[1:], stacked[0].shape[1:]
+        h, w = planes.shape[1:]
+        if i == 0:
+            first, out = name, np.empty((count, len(planes), h, w), np.uint8)
+        if (h, w) != out.shape[2:]:
+            h0, w0 = out.shape[2:]
             raise ValueError(
                 "images of mixed sizes need size (--size): "
                 f"{first} is {w0}×{h0}, {name} is {w}×{h}"
             )
-        stacked.append(planes)
-    if not stacked:
+        if len(planes) > out.shape[1]:  # the first coloured one
+            begun, out = out[:i], np.empty((count, len(planes), h, w), np.uint8)
+            out[:i] = begun
+        out[i] = planes  # a grey image among coloured ones is spread over three channels
+    if not first:
         raise ValueError("at least 1 image is needed, got none")
-    channels = max(len(planes) for planes in stacked)
-    out = np.empty((len(stacked), channels, *stacked[0].shape[1:]), np.uint8)
-    for place, planes in zip(out, stacked, strict=True):
-        place[:] = planes  # a grey image among coloured ones is spread over three channels
     return out, tuple(notes)
 
 

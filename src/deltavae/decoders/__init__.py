@@ -2,5 +2,7 @@
 
 from deltavae.decoders.base import Decoder, State
 from deltavae.decoders.gated_pixelcnn import GatedPixelCNN
+from deltavae.decoders.image import ImageDecoder
+from deltavae.decoders.pixelsnail import PixelSNAIL
 
-__all__ = ["Decoder", "GatedPixelCNN", "State"]
+__all__ = ["Decoder", "GatedPixelCNN", "ImageDecoder", "PixelSNAIL", "State"]

@@ -20,16 +20,25 @@ from deltavae.likelihoods import Likelihood
 
 @dataclass
 class State:
-    """What `Decoder.step` has seen so far; decoders with caches derive from it.
+    """Where a batch of sequences stands; a decoder with caches keeps them in a class of its own.
+
+    Attributes:
+        position: The position that the next step predicts.
+    """
+
+    position: int
+
+
+@dataclass
+class Replay(State):
+    """The state of a decoder without caches: all that its full forward reads.
 
     Attributes:
         sequence: The positions so far, zeros where none is known yet.
-        position: The position that the next step predicts.
         z: The latents as the decoder reads them; None without latents.
     """
 
     sequence: UInt8[Tensor, "b p c"]
-    position: int
     z: Float[Tensor, "b n d"] | None
 
 
@@ -98,20 +107,24 @@ class Decoder(nn.Module, ABC):
         """Invert `to_sequence`."""
 
     def log_prob(
-        self, x: UInt8[Tensor, "b ..."], z: Float[Tensor, "b n d"] | None
+        self,
+        x: UInt8[Tensor, "b ..."],
+        z: Float[Tensor, "b n d"] | None,
+        positions: int | None = None,
     ) -> Float[Tensor, " b"]:
         """Return log p(x|z) in nats, summed over the event.
 
         Args:
             x: Events.
             z: Latents as the decoder reads them; None without latents.
+            positions: Sum over the first positions only, so many; None: over all of them.
 
         Returns:
             Log-probability of each event; the likelihood runs in full precision.
         """
-        params = self(x, z)
+        params, sequence = self(x, z), self.to_sequence(x)
         with torch.autocast(device_type=x.device.type, enabled=False):
-            return self.likelihood.log_prob(params, self.to_sequence(x))
+            return self.likelihood.log_prob(params[:, :positions], sequence[:, :positions])
 
     def init_state(self, z: Float[Tensor, "b n d"] | None, batch: int) -> State:
         """Begin a batch of sequences.
@@ -121,11 +134,12 @@ class Decoder(nn.Module, ABC):
             batch: Number b of sequences.
 
         Returns:
-            The state before position 0.
+            The state before position 0, which belongs to the parameters of this moment: after a
+            step of training begin anew.
         """
         shape = (batch, self.positions, self.likelihood.channels)
         sequence = torch.zeros(shape, dtype=torch.uint8, device=self.visible.device)
-        return State(sequence, 0, z)
+        return Replay(0, sequence, z)
 
     def step(
         self, state: State, previous: UInt8[Tensor, "b c"] | None
@@ -133,12 +147,13 @@ class Decoder(nn.Module, ABC):
         """Predict the next position: by default through one full forward.
 
         Args:
-            state: What `init_state` or the step before returned.
+            state: What `init_state` or the step before returned; it may be changed in place.
             previous: The values of the position before; None at position 0.
 
         Returns:
             The likelihood parameters of the position, and the state after it.
         """
+        assert isinstance(state, Replay)
         if previous is not None:
             state.sequence[:, state.position - 1] = previous
         params = self(self.from_sequence(state.sequence), state.z)[:, state.position]

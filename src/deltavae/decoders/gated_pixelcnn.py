@@ -11,36 +11,17 @@ Deviations:
     * What a pixel reads from the latents is added to the horizontal stack's features.
 """
 
-from dataclasses import dataclass
+from bisect import bisect_right
 from typing import Literal, final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from deltavae.decoders.base import Decoder, State
+from deltavae.decoders.gated_cache import GatedCache
 from deltavae.likelihoods import Likelihood
-from deltavae.nn import GatedStack, LatentAttention, scale_image, with_coordinates
-from deltavae.nn.gated import GatedLayer, gate
-
-
-@dataclass
-class Cache(State):
-    """What the layers have computed so far, so that a step computes one pixel only.
-
-    Attributes:
-        image: The scaled image with coordinates, in a margin of zeros: p + 1 rows above and
-            columns to the left, p to the right, p the reach of a kernel.
-        rows: For every layer the last p + 1 rows that the vertical stack gave it, padded.
-        above: For every layer what the current row gets from the vertical stack.
-        left: For every layer the last p features of the horizontal stack in the current row.
-    """
-
-    image: Float[Tensor, "b k hp wp"]
-    rows: list[Float[Tensor, "b f p1 wr"]]
-    above: list[Float[Tensor, "b two_f w"]]
-    left: list[Float[Tensor, "b f reach"]]
+from deltavae.nn import GatedStack, LatentAttention, scale_image
 
 
 @final
@@ -121,70 +102,23 @@ class GatedPixelCNN(Decoder):
         """Invert `to_sequence`."""
         return sequence.transpose(1, 2).reshape(len(sequence), *self.event_shape)
 
-    def init_state(self, z: Float[Tensor, "b n d"] | None, batch: int) -> Cache:
+    @torch.no_grad()
+    def init_state(self, z: Float[Tensor, "b n d"] | None, batch: int) -> GatedCache:
         """Begin a batch of images with empty caches; see `Decoder.init_state`."""
-        begun = super().init_state(z, batch)
-        weight, p = self.stack.embed_vertical.weight, self.stack.reach
-        w = self.event_shape[2]
-        image = with_coordinates(weight.new_zeros(batch, *self.event_shape))
-        layers, width = len(self.stack.layers), weight.shape[0]
-        return Cache(
-            **vars(begun),
-            image=F.pad(image, (p + 1, p, p + 1, 0)),
-            rows=[weight.new_zeros(batch, width, p + 1, w + 2 * p) for _ in range(layers)],
-            above=[],
-            left=[],
+        return GatedCache(
+            self.stack,
+            self.attention,
+            self.head,
+            z,
+            seen=[bisect_right(self.visible_from, i) for i in range(self.positions)],
+            batch=batch,
+            event_shape=self.event_shape,
+            levels=self.likelihood.levels,
         )
 
     def step(
         self, state: State, previous: UInt8[Tensor, "b c"] | None
     ) -> tuple[Float[Tensor, "b k"], State]:
         """Predict the next pixel from the caches; see `Decoder.step`."""
-        assert isinstance(state, Cache)
-        p, (c, _, w) = self.stack.reach, self.event_shape
-        if previous is not None:
-            row, column = divmod(state.position - 1, w)
-            scaled = scale_image(
-                previous[:, :, None, None], self.likelihood.levels, state.image.dtype
-            )
-            state.sequence[:, state.position - 1] = previous
-            state.image[:, :c, row + p + 1, column + p + 1] = scaled[:, :, 0, 0]
-        row, column = divmod(state.position, w)
-        if column == 0:
-            self._begin_row(state, row)
-        params = self._pixel(state, row, column)
-        state.position += 1
-        return params, state
-
-    def _begin_row(self, state: Cache, row: int) -> None:
-        # The vertical stack for one row: rows < row of the image, every column.
-        p = self.stack.reach
-        v = self.stack.embed_vertical(state.image[:, :, row : row + p + 1, 1:])  # (b, c, 1, w)
-        state.above, state.left = [], []
-        for i, layer in enumerate(self._layers()):
-            current = F.pad(v, (p, p, 0, 0))
-            state.rows[i] = torch.cat([state.rows[i][:, :, 1:], current], dim=2)
-            above = layer.vertical(state.rows[i])
-            v = v + gate(above)
-            state.above.append(layer.link(above)[:, :, 0])
-            state.left.append(v.new_zeros(*v.shape[:2], p))
-
-    def _pixel(self, state: Cache, row: int, column: int) -> Float[Tensor, "b k"]:
-        # The horizontal stack for one pixel: the pixels to its left, and what comes from above.
-        p = self.stack.reach
-        seen = state.image[:, :, row + p + 1 : row + p + 2, column : column + p + 1]
-        h = self.stack.embed_horizontal(seen)  # (b, c, 1, 1)
-        position = row * self.event_shape[2] + column
-        for i, layer in enumerate(self._layers()):
-            window = torch.cat([state.left[i], h[:, :, 0]], dim=2)  # (b, c, p + 1)
-            state.left[i] = window[:, :, 1:]
-            left = layer.horizontal(window[:, :, None])
-            h = h + layer.out(gate(left + state.above[i][:, :, column, None, None]))
-            if state.z is not None and str(i) in self.attention:
-                pixel, visible = h.flatten(2).transpose(1, 2), self.visible[position, None]
-                h = h + self.attention[str(i)](pixel, state.z, visible).transpose(1, 2)[..., None]
-        params: Tensor = self.head(h)
-        return params.flatten(1)
-
-    def _layers(self) -> list[GatedLayer]:
-        return [layer for layer in self.stack.layers if isinstance(layer, GatedLayer)]
+        assert isinstance(state, GatedCache)
+        return state.step(previous), state

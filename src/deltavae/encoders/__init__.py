@@ -2,5 +2,12 @@
 
 from deltavae.encoders.base import Encoder
 from deltavae.encoders.image import AntiCausalEncoder, NonCausalEncoder
+from deltavae.encoders.pixelsnail import AntiCausalPixelSNAIL, NonCausalPixelSNAIL
 
-__all__ = ["AntiCausalEncoder", "Encoder", "NonCausalEncoder"]
+__all__ = [
+    "AntiCausalEncoder",
+    "AntiCausalPixelSNAIL",
+    "Encoder",
+    "NonCausalEncoder",
+    "NonCausalPixelSNAIL",
+]

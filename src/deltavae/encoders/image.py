@@ -61,10 +61,7 @@ class AntiCausalEncoder(Encoder):
     def forward(self, x: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b h k"]:
         """Encode images; see `Encoder.forward`."""
         image = scale_image(x, self.levels, self.out.weight.dtype)
-        reversed_image = image.flip(2, 3)
-        padded = F.pad(reversed_image, (0, 1))  # column c + 1 sees columns ≤ c
-        features = self.stack(padded)[..., 1:].flip(2, 3)
-        params: Tensor = self.out(F.elu(features).mean(dim=3).transpose(1, 2))
+        params: Tensor = self.out(row_means(backward_in_raster_order(self.stack, image)))
         return params
 
 
@@ -102,8 +99,32 @@ class NonCausalEncoder(Encoder):
     def forward(self, x: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b h k"]:
         """Encode images; see `Encoder.forward`."""
         image = with_coordinates(scale_image(x, self.levels, self.out.weight.dtype))
-        features = F.elu(self.layers(self.embed(image)))
-        rows = features.mean(dim=3).transpose(1, 2)  # (b, h, c)
-        everything = rows.mean(dim=1, keepdim=True).expand_as(rows)
-        params: Tensor = self.out(torch.cat([rows, everything], dim=2))
+        params: Tensor = self.out(with_global_mean(row_means(self.layers(self.embed(image)))))
         return params
+
+
+def backward_in_raster_order(
+    network: nn.Module, image: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b k h w"]:
+    """Run a strictly causal network from the last pixel to the first.
+
+    Args:
+        network: Its features at pixel i depend on pixels before i.
+        image: Scaled images.
+
+    Returns:
+        Features; those at pixel i depend on pixels ≥ i in raster order.
+    """
+    padded = F.pad(image.flip(2, 3), (0, 1))  # column c + 1 sees columns ≤ c
+    features: Tensor = network(padded)
+    return features[..., 1:].flip(2, 3)
+
+
+def row_means(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h c"]:
+    """Average the activated features over each row."""
+    return F.elu(features).mean(dim=3).transpose(1, 2)
+
+
+def with_global_mean(rows: Float[Tensor, "b h c"]) -> Float[Tensor, "b h two_c"]:
+    """Append the mean over all rows to each."""
+    return torch.cat([rows, rows.mean(dim=1, keepdim=True).expand_as(rows)], dim=2)

@@ -47,7 +47,7 @@ def evaluate(
     model: DeltaVAE,
     data: Dataset,
     *,
-    split: Literal["train", "test"] = "test",
+    split: Literal["train", "val", "test"] = "test",
     importance_samples: int = 0,
     seed: int = 0,
     batch_size: int = 256,
@@ -62,7 +62,7 @@ def evaluate(
     Args:
         model: The model; its mode and weights are left as they are.
         data: The data set, of the model's event shape and levels.
-        split: Split to evaluate.
+        split: Split to evaluate; "val" where the data set holds images out.
         importance_samples: Draws K per example of the importance-weighted bounds; 0: none.
         seed: Seed of every draw; the figures are a function of it, and not of the batch size.
         batch_size: Examples per forward pass, at least 1.
@@ -73,10 +73,10 @@ def evaluate(
     Returns:
         The metrics, the same names for every model.
     """
-    _check(model, data, split, importance_samples, limit)
+    source = _source(data, split)
+    _check(model, data, importance_samples, limit)
     say = progress if progress is not None else lambda _: None
-    source = data.train if split == "train" else data.test
-    part = source if limit is None else source.take(np.arange(min(limit, len(source))))
+    part = source if limit is None else source.part(0, min(limit, len(source)))
     generator = torch.Generator().manual_seed(seed)
     say(f"encoding {len(part):,} examples")
     q = None if model.latents is None else encode_images(model, part.images, batch_size)
@@ -144,11 +144,17 @@ def warnings(metrics: Metrics) -> list[str]:
     return []
 
 
-def _check(
-    model: DeltaVAE, data: Dataset, split: str, importance_samples: int, limit: int | None
-) -> None:
-    if split not in ("train", "test"):
-        raise ValueError(f'split must be "train" or "test", got "{split}"')
+def _source(data: Dataset, split: str) -> Split:
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    there = [name for name, part in splits.items() if part is not None]
+    source = splits.get(split)
+    if source is None:
+        hint = ": no images were held out of training (holdout)" if split == "val" else ""
+        raise ValueError(f"split must be one of {', '.join(there)}, got {split}{hint}")
+    return source
+
+
+def _check(model: DeltaVAE, data: Dataset, importance_samples: int, limit: int | None) -> None:
     if importance_samples < 0:
         raise ValueError(f"importance_samples must be at least 0, got {importance_samples}")
     if limit is not None and limit < 1:

@@ -14,20 +14,65 @@ PixelCNN++, ICLR 2017, section 2.1, https://arxiv.org/abs/1701.05517
 Deviations:
     * v has a residual connection too, which helps deeper stacks.
     * The first layers read coordinates and a channel of ones beside the image.
+
+Features lie in memory with their channels last, which convolutions read fastest.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from deltavae.nn.images import shift_down, shift_right, with_coordinates
 
 
 def gate(x: Float[Tensor, "b two_c h w"]) -> Float[Tensor, "b c h w"]:
-    """Gated activation: tanh of the first half times the sigmoid of the second (eq. 2)."""
-    a, b = x.chunk(2, dim=1)
-    return torch.tanh(a) * torch.sigmoid(b)
+    """Gated activation: tanh of the first half times the sigmoid of the second (eq. 2).
+
+    Half precision is computed in float32.
+    """
+    gated: Tensor = _Gate.apply(x)  # type: ignore[no-untyped-call]
+    return gated
+
+
+class _Gate(torch.autograd.Function):
+    """The gate, which keeps tanh a and σ(b) in the format of its input, and nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        a, b = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=1)
+        t = 2.0 * torch.sigmoid(2.0 * a) - 1.0  # tanh a: twice as fast where it is compiled
+        s = torch.sigmoid(b)
+        ctx.save_for_backward(t.to(x.dtype), s.to(x.dtype))
+        return (t * s).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        t, s = ctx.saved_tensors
+        of_a = torch.ops.aten.tanh_backward(gradient * s, t)
+        of_b = torch.ops.aten.sigmoid_backward(gradient * t, s)
+        return torch.cat([of_a, of_b], dim=1)
+
+
+def run(module: nn.Module, *inputs: Tensor, again: bool) -> Any:
+    """Call a module.
+
+    Args:
+        module: The module.
+        *inputs: Its arguments.
+        again: Whether the backward pass calls it again, in place of keeping what it computed.
+
+    Returns:
+        What the module returns.
+    """
+    if again and torch.is_grad_enabled():
+        return checkpoint(module, *inputs, use_reentrant=False)
+    return module(*inputs)
 
 
 class GatedLayer(nn.Module):
@@ -42,7 +87,8 @@ class GatedLayer(nn.Module):
         super().__init__()
         self.reach = kernel_size // 2
         rows = self.reach + 1
-        self.vertical = nn.Conv2d(channels, 2 * channels, (rows, kernel_size))
+        columns = (0, self.reach)  # the convolution's own margin needs no copy
+        self.vertical = nn.Conv2d(channels, 2 * channels, (rows, kernel_size), padding=columns)
         self.horizontal = nn.Conv2d(channels, 2 * channels, (1, rows))
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
@@ -52,7 +98,7 @@ class GatedLayer(nn.Module):
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
         """Return the two stacks one layer further."""
         p = self.reach
-        above = self.vertical(F.pad(v, (p, p, p, 0)))
+        above = self.vertical(F.pad(v, (0, 0, p, 0)))
         left = self.horizontal(F.pad(h, (p, 0, 0, 0)))
         return v + gate(above), h + self.out(gate(left + self.link(above)))
 
@@ -67,14 +113,26 @@ class GatedStack(nn.Module):
         channels: Width of either stack.
         layers: Number of gated layers, at least 1.
         kernel_size: Odd kernel width, at least 3.
+        checkpointing: Compute a layer again in the backward pass instead of keeping what it needs.
     """
 
-    def __init__(self, in_channels: int, channels: int, layers: int, kernel_size: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        layers: int,
+        kernel_size: int,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         check_network(channels, layers, kernel_size)
+        self.checkpointing = checkpointing
         self.reach = kernel_size // 2
         rows = self.reach + 1
-        self.embed_vertical = nn.Conv2d(in_channels + 3, channels, (rows, kernel_size))
+        columns = (0, self.reach)
+        self.embed_vertical = nn.Conv2d(
+            in_channels + 3, channels, (rows, kernel_size), padding=columns
+        )
         self.embed_horizontal = nn.Conv2d(in_channels + 3, channels, (1, rows))
         self.layers = nn.ModuleList(GatedLayer(channels, kernel_size) for _ in range(layers))
 
@@ -83,16 +141,23 @@ class GatedStack(nn.Module):
     ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
         """Shift the image and start both stacks: v sees rows < r, h sees columns < c of row r."""
         p = self.reach
-        x = with_coordinates(x)
-        v = self.embed_vertical(F.pad(shift_down(x), (p, p, p, 0)))
+        x = with_coordinates(x).contiguous(memory_format=torch.channels_last)
+        v = self.embed_vertical(F.pad(shift_down(x), (0, 0, p, 0)))
         h = self.embed_horizontal(F.pad(shift_right(x), (p, 0, 0, 0)))
+        return v, h
+
+    def layer(
+        self, i: int, v: Float[Tensor, "b c h w"], h: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """Return the two stacks after layer i."""
+        v, h = run(self.layers[i], v, h, again=self.checkpointing)
         return v, h
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Return the horizontal stack's features after all layers."""
         v, h = self.embed(x)
-        for layer in self.layers:
-            v, h = layer(v, h)
+        for i in range(len(self.layers)):
+            v, h = self.layer(i, v, h)
         return h
 
 

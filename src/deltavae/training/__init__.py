@@ -1,9 +1,12 @@
 """Training on Lightning's Trainer: module, data module, checkpoints, log, and one function."""
 
+from deltavae.training.averaging import WeightAverage
 from deltavae.training.checkpoints import AtomicCheckpointIO, RunCheckpoint
+from deltavae.training.compilation import compiled_training
 from deltavae.training.log import CSVLog, read_log
-from deltavae.training.loop import DeltaVAEDataModule, Outcome, ema, refit_prior, train
+from deltavae.training.loop import DeltaVAEDataModule, Outcome, refit_prior, train
 from deltavae.training.module import DeltaVAEModule, TrainingDivergedError
+from deltavae.training.validation import Validation
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -13,7 +16,9 @@ __all__ = [
     "Outcome",
     "RunCheckpoint",
     "TrainingDivergedError",
-    "ema",
+    "Validation",
+    "WeightAverage",
+    "compiled_training",
     "read_log",
     "refit_prior",
     "train",

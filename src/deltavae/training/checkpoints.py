@@ -81,6 +81,7 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         """Save where it is time to, and stop where that was asked for."""
         assert isinstance(pl_module, DeltaVAEModule)
+        pl_module.close_step()
         now = time.monotonic()
         over = pl_module.seconds >= pl_module.max_seconds
         stop, due = self.interrupted or over, now - self._saved >= self.interval

@@ -38,16 +38,18 @@ class CSVLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row."""
-        row = {"step": step, **metrics}
-        if self._fields is None:
-            self._fields = list(row)
-            kept = read_log(self.path) if self.path.is_file() else []
-            with self.path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self._fields, extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(old for old in kept if old["step"] < (step or 0))
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._fields, extrasaction="ignore").writerow(row)
+        row: dict[str, Any] = {"step": step, **metrics}
+        if self._fields is not None and row.keys() <= set(self._fields):
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._fields).writerow(row)
+            return
+        kept = _rows(self.path) if self.path.is_file() else []
+        rows = [*(old for old in kept if int(old["step"]) < (step or 0)), row]
+        self._fields = list(dict.fromkeys(name for each in rows for name in each))
+        with self.path.open("w", newline="") as file:  # the first row, or one with new columns
+            writer = csv.DictWriter(file, self._fields)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -59,5 +61,9 @@ def read_log(path: Path) -> list[dict[str, float]]:
     Returns:
         One mapping per log entry.
     """
+    return [{k: float(v) for k, v in row.items() if v} for row in _rows(path)]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))

@@ -1,20 +1,18 @@
 """One training from its first step, or from its last checkpoint, to averaged weights.
 
 The whole training is one pass over a loader of `steps` batches, so that a continued run has a
-single counter: the optimiser step. Weights are averaged over an exponential window that grows from
-the start (Polyak & Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992).
+single counter: the optimiser step.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, final
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
 from deltavae import aux_prior
 from deltavae.data import Dataset
@@ -22,9 +20,14 @@ from deltavae.data.batches import StepLoader, StepSampler
 from deltavae.evaluation import encode_images
 from deltavae.model import DeltaVAE
 from deltavae.run_folder import RunFolder
+from deltavae.training.averaging import WeightAverage
 from deltavae.training.checkpoints import AtomicCheckpointIO, RunCheckpoint
+from deltavae.training.compilation import compiled_training
 from deltavae.training.log import CSVLog
 from deltavae.training.module import DeltaVAEModule
+from deltavae.training.validation import Validation
+
+VAL_EVERY = 1000  # steps between two validations, where nothing else is said
 
 
 @final
@@ -60,28 +63,6 @@ class DeltaVAEDataModule(pl.LightningDataModule):
         return StepLoader(self.data.train, sampler)
 
 
-def ema(decay: float) -> Any:
-    """Return the averaging function of an exponential window that grows from the start.
-
-    Args:
-        decay: Weight of the average so far in the long run, in [0, 1).
-
-    Returns:
-        A function for `torch.optim.swa_utils.AveragedModel`: weight min(decay, (1 + t)/(10 + t)).
-
-    Raises:
-        ValueError: If decay is out of its range.
-    """
-    if not 0.0 <= decay < 1.0:
-        raise ValueError(f"ema_decay must lie in [0, 1), got {decay}")
-
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        t = float(count)
-        return torch.lerp(averaged, current.to(averaged), 1.0 - min(decay, (1.0 + t) / (10.0 + t)))
-
-    return average
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How a training ended.
@@ -107,6 +88,9 @@ def train(
     ema_decay: float = 0.999,
     checkpoint_minutes: float = 2.0,
     resume: bool = False,
+    val_every: int | None = None,
+    val_examples: int = 1000,
+    compiled: bool = False,
     callbacks: Sequence[pl.Callback] = (),
     trainer: Mapping[str, Any] | None = None,
 ) -> Outcome:
@@ -122,6 +106,10 @@ def train(
         ema_decay: Decay of the weight average.
         checkpoint_minutes: Time between two checkpoints.
         resume: Go on from the run's last checkpoint, where there is one.
+        val_every: Steps between two measurements of the averaged weights on the images that the
+            data set holds out; 0: none; None: every 1,000 steps, where there are such images.
+        val_examples: Held-out images that are measured at most, the first ones.
+        compiled: Whether to compile the training step (`compiled_training`).
         callbacks: Further Lightning callbacks, a progress bar for example.
         trainer: Further arguments of Lightning's Trainer.
 
@@ -130,25 +118,43 @@ def train(
     """
     checkpoint = RunCheckpoint(run.checkpoint, timedelta(minutes=checkpoint_minutes))
     given = dict(trainer or {})
-    averaging = WeightAveraging(avg_fn=ema(ema_decay), use_buffers=False)
+    average = WeightAverage(ema_decay)
+    validation = _validation(average, data, val_every, val_examples)
     quiet = {"devices": 1, "enable_model_summary": False, "enable_progress_bar": False}
     pl_trainer = pl.Trainer(
         **{**quiet, **given},
         max_epochs=1,
-        callbacks=[averaging, *callbacks, checkpoint],
+        callbacks=[average, *validation, *callbacks, checkpoint],
         logger=[CSVLog(run.log), TensorBoardLogger(run.path, name="", version="tensorboard")],
         plugins=[AtomicCheckpointIO()],
         log_every_n_steps=module.log_every,
         use_distributed_sampler=False,
     )
     from_checkpoint = run.checkpoint if resume and run.checkpoint.is_file() else None
-    pl_trainer.fit(module, datamodule=data, ckpt_path=from_checkpoint, weights_only=True)
+    device = pl_trainer.strategy.root_device
+    with compiled_training(module.model, device) if compiled else nullcontext():
+        pl_trainer.fit(module, datamodule=data, ckpt_path=from_checkpoint, weights_only=True)
     return Outcome(
         step=pl_trainer.global_step,
         seconds=module.seconds,
         interrupted=checkpoint.interrupted,
         main_process=pl_trainer.is_global_zero,
     )
+
+
+def _validation(
+    average: WeightAverage, data: DeltaVAEDataModule, every: int | None, examples: int
+) -> list[Validation]:
+    split = data.data.val
+    if split is None:
+        if every:
+            raise ValueError(
+                f"val_every must be 0 where no images are held out (holdout), got {every}"
+            )
+        return []
+    if every is None:
+        every = VAL_EVERY
+    return [Validation(average, split, every=every, examples=examples)] if every else []
 
 
 def refit_prior(

@@ -2,8 +2,9 @@
 
 The auxiliary prior is trained on detached posteriors in the model's own backward pass; its
 parameters are a group of their own in AdamW, whose moments are per parameter, and are clipped
-apart. So the model's weights are the same bits with and without it. Posterior noise and, without a
-time limit, the learning rate are functions of (seed, step).
+apart. So the model's weights are the same bits with and without it. Posterior noise, augmentation
+and, without a time limit, the learning rate are functions of (seed, step, example). Between two
+log entries no step waits for the device.
 
 Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019,
 https://arxiv.org/abs/1711.05101
@@ -12,15 +13,15 @@ https://arxiv.org/abs/1711.05101
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, Literal, final
 
 import lightning.pytorch as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from deltavae.model import DeltaVAE
-from deltavae.noise import counter_normal
+from deltavae.noise import counter_coin, counter_normal
 from deltavae.objectives import ELBO, Objective
 from deltavae.units import nats_to_bits, nats_to_bpd
 
@@ -45,6 +46,8 @@ class DeltaVAEModule(pl.LightningModule):
         max_minutes: Time at which the cosine reaches zero, whatever the step; None: no limit.
         seed: Seed of the posterior noise.
         log_every: Steps between two entries of the log, where finiteness is checked too.
+        augment: "flip" mirrors every training image left to right with probability ½; None: no
+            augmentation. Evaluation never flips.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -64,6 +67,7 @@ class DeltaVAEModule(pl.LightningModule):
         max_minutes: float | None = None,
         seed: int = 0,
         log_every: int = 50,
+        augment: Literal["flip"] | None = None,
     ) -> None:
         super().__init__()
         positive = {
@@ -77,15 +81,23 @@ class DeltaVAEModule(pl.LightningModule):
         for name, value in positive.items():
             if not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
+        if augment not in (None, "flip"):
+            raise ValueError(f'augment must be "flip" or None, got "{augment}"')
+        if augment is not None and len(model.decoder.event_shape) != 3:
+            raise ValueError(
+                f"augment must be None where events are no images (C, H, W), got {augment}"
+            )
         self.model = model
         self.objective = ELBO() if objective is None else objective
         self.steps, self.warmup_steps = steps, warmup_steps
         self.learning_rate, self.aux_learning_rate = learning_rate, aux_learning_rate
         self.weight_decay, self.clip_norm = weight_decay, clip_norm
         self.max_seconds = math.inf if max_minutes is None else 60.0 * max_minutes
-        self.seed, self.log_every = seed, log_every
+        self.seed, self.log_every, self.augment = seed, log_every, augment
         self.seconds = 0.0  # wall time of the training, interruptions not counted
+        self.measured: dict[str, float] = {}  # on held-out images at this step, for the log
         self._clock: float | None = None
+        self._closed = 0  # the last step that `close_step` has seen
         self._sums = torch.zeros(4)  # distortion, rate, aux_rate, steps since the last log entry
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -99,7 +111,10 @@ class DeltaVAEModule(pl.LightningModule):
         ]
         if apart:
             groups.append({"params": apart, "peak": self.aux_learning_rate, "weight_decay": 0.0})
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99))
+        # One kernel for all parameters. Not with float16: there the fused step undoes the scaling
+        # of the gradients itself, after they would have been clipped.
+        fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99), fused=fused)
 
     def rate_factor(self, step: int) -> float:
         """Return the learning rate of a step relative to its peak: warm-up, then a cosine."""
@@ -123,7 +138,7 @@ class DeltaVAEModule(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
         """Return the loss of a batch: {"x": events, "index": their positions in the data set}."""
-        x, index = batch["x"], batch["index"]
+        x, index = self.augmented(batch["x"], batch["index"]), batch["index"]
         noise = None
         if self.model.latents is not None:
             shape = (self.model.latents.n, self.model.latents.d)
@@ -137,12 +152,42 @@ class DeltaVAEModule(pl.LightningModule):
         # aux_rate reaches the auxiliary prior's parameters only: its inputs are detached.
         return loss + aux_rate
 
+    def augmented(
+        self, x: UInt8[Tensor, "b ..."], index: Int64[Tensor, " b"]
+    ) -> UInt8[Tensor, "b ..."]:
+        """Return the events as this step is to see them.
+
+        Args:
+            x: Events of the data set.
+            index: Their positions in it.
+
+        Returns:
+            Each image mirrored or not, a function of (seed, step, position); without augmentation
+            the events themselves.
+        """
+        if self.augment is None:
+            return x
+        flip = counter_coin(self.seed, self.global_step, index)
+        return torch.where(flip[:, None, None, None], x.flip(3), x)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Advance the clock; write the log at log steps."""
+        """Close the step, unless a callback that saves has done so."""
+        self.close_step()
+
+    def close_step(self) -> None:
+        """Advance the clock; write the log at log steps. A second call in one step does nothing.
+
+        Whoever saves a checkpoint in `on_train_batch_end`, which callbacks have before the module,
+        calls this first: so the checkpoint does not repeat what the log has.
+        """
+        if self._closed == self.global_step:
+            return
+        self._closed = self.global_step
         now = time.monotonic()
         self.seconds += now - (self._clock or now)
         self._clock = now
-        if self.global_step % self.log_every == 0 or self.global_step == self.steps:
+        due = self.global_step % self.log_every == 0 or self.global_step == self.steps
+        if due or self.measured:
             self._log_means()
 
     def configure_gradient_clipping(
@@ -151,9 +196,9 @@ class DeltaVAEModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of each parameter group apart."""
+        """Clip the norm of each parameter group apart, on the device; NaN shows at log steps."""
         for group in optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], self.clip_norm)
+            nn.utils.clip_grad_norm_(group["params"], self.clip_norm, error_if_nonfinite=False)
 
     def check_finite(self) -> tuple[float, float, float]:
         """Return distortion, rate and aux_rate in nats, averaged since the last log entry.
@@ -176,10 +221,12 @@ class DeltaVAEModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a continued run needs beyond weights and optimiser; refuse a diverged state."""
         self.check_finite()
+        on_gpu = torch.cuda.is_available()
         checkpoint["deltavae"] = {
             "seconds": self.seconds,
             "sums": self._sums.cpu(),
             "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if on_gpu else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -187,6 +234,8 @@ class DeltaVAEModule(pl.LightningModule):
         state = checkpoint["deltavae"]
         self.seconds, self._sums = state["seconds"], state["sums"]
         torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"])
 
     def _log_means(self) -> None:
         distortion, rate, aux_rate = self.check_finite()
@@ -197,13 +246,17 @@ class DeltaVAEModule(pl.LightningModule):
             bits["committed_rate_bits"] = nats_to_bits(self.model.latents.committed_rate)
             if self.model.aux_prior is not None:
                 bits["aux_rate_bits"] = nats_to_bits(aux_rate)
-        self.log_dict(bits, prog_bar=True, logger=False)
+        # As tensors of the CPU: Lightning reads what it shows in every step.
+        shown = {name: torch.tensor(value) for name, value in {**bits, **self.measured}.items()}
+        self.log_dict(shown, prog_bar=True, logger=False)
         values = {
             **bits,
             "elbo_bpd": nats_to_bpd(distortion + rate, dims),
             "learning_rate": self.learning_rate * self.rate_factor(self.global_step - 1),
             "seconds": self.seconds,
+            **self.measured,
         }
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.global_step)
         self._sums.zero_()
+        self.measured = {}

@@ -1,0 +1,90 @@
+"""Measuring the averaged weights on held-out images while a model trains.
+
+The figures are those of `evaluation.evaluate` at the same seed: every measurement uses the same
+images and the same draws of z, so that two points of the curve differ by the weights alone.
+Nothing here touches the state of the training.
+"""
+
+from typing import Any, final
+
+import lightning.pytorch as pl
+import torch
+
+from deltavae.data import Split
+from deltavae.evaluation import draw_terms, encode_images
+from deltavae.model import DeltaVAE
+from deltavae.terms import Terms
+from deltavae.training.averaging import WeightAverage
+from deltavae.training.module import DeltaVAEModule
+from deltavae.units import nats_to_bits, nats_to_bpd
+
+
+@final
+class Validation(pl.Callback):
+    """Measures distortion and rates on held-out images every so many steps, and at the end.
+
+    Every process measures the same images: none waits for another.
+
+    Args:
+        average: The averaged weights.
+        split: The held-out images.
+        every: Steps between two measurements, at least 1.
+        examples: Images at most, the first ones, at least 1.
+        seed: Seed of the draws of z.
+
+    Raises:
+        ValueError: If every or examples is below 1.
+    """
+
+    def __init__(
+        self,
+        average: WeightAverage,
+        split: Split,
+        *,
+        every: int = 1000,
+        examples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("val_every", every), ("val_examples", examples)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.average, self.every, self.seed = average, every, seed
+        self.images = split.images[:examples]
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Measure where it is time to; the module writes the figures into the log."""
+        assert isinstance(pl_module, DeltaVAEModule)
+        if trainer.global_step % self.every == 0 or trainer.global_step == pl_module.steps:
+            with self.average.applied(pl_module):
+                pl_module.measured = self.measure(pl_module.model)
+
+    def measure(self, model: DeltaVAE) -> dict[str, float]:
+        """Measure a model on the held-out images.
+
+        Args:
+            model: The model.
+
+        Returns:
+            val_elbo_bpd, val_distortion_bits and, with latents, val_rate_bits, and, with an
+            auxiliary prior, val_aux_rate_bits.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        q = None if model.latents is None else encode_images(model, self.images)
+        terms: Terms = draw_terms(model, self.images, q, generator=generator)
+        bound = float(terms.neg_elbo.mean())
+        figures = {
+            "val_elbo_bpd": nats_to_bpd(bound, self.images[0].size),
+            "val_distortion_bits": nats_to_bits(float(terms.distortion.mean())),
+        }
+        if q is not None:
+            figures["val_rate_bits"] = nats_to_bits(float(terms.rate.mean()))
+        if terms.aux_rate is not None:
+            figures["val_aux_rate_bits"] = nats_to_bits(float(terms.aux_rate.mean()))
+        return figures
