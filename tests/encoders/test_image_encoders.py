@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from deltavae.encoders import AntiCausalEncoder, NonCausalEncoder
+from deltavae.encoders import (
+    AntiCausalEncoder,
+    AntiCausalPixelSNAIL,
+    NonCausalEncoder,
+    NonCausalPixelSNAIL,
+)
 
 SHAPE = (2, 6, 5)
 LEVELS = 7
@@ -33,16 +38,40 @@ def test_anti_causal_latent_sees_its_own_row_and_all_later_ones_only(seed):
     assert torch.equal(influence(encoder), torch.ones(6, 6).triu().bool())
 
 
-def test_non_causal_latent_sees_the_whole_image():
+@pytest.mark.parametrize("seed", range(3))
+def test_anti_causal_pixelsnail_sees_its_own_row_and_through_attention_all_later_ones(seed):
+    torch.manual_seed(seed)
+    sizes = {"channels": 8, "layers": 2, "attention_layers": 1}
+    encoder = AntiCausalPixelSNAIL(SHAPE, LEVELS, 4, **sizes).double()
+    assert torch.equal(influence(encoder), torch.ones(6, 6).triu().bool())
+
+
+def test_anti_causal_pixelsnail_without_attention_sees_as_far_as_its_kernels_reach():
     torch.manual_seed(0)
-    encoder = NonCausalEncoder(SHAPE, LEVELS, 4, channels=6, layers=1, kernel_size=3).double()
-    assert influence(encoder).all()
+    encoder = AntiCausalPixelSNAIL(SHAPE, LEVELS, 4, channels=8, layers=1).double()
+    reach = 4  # its own row, one of the embedding, two of the layer
+    assert torch.equal(influence(encoder), torch.ones(6, 6).triu().tril(reach - 1).bool())
 
 
-@pytest.mark.parametrize("cls", [AntiCausalEncoder, NonCausalEncoder])
+@pytest.mark.parametrize(
+    ("cls", "sizes"),
+    [
+        (NonCausalEncoder, {"channels": 6, "kernel_size": 3}),
+        (NonCausalPixelSNAIL, {"channels": 8}),
+        (NonCausalPixelSNAIL, {"channels": 8, "attention_layers": 1}),
+    ],
+)
+def test_non_causal_latent_sees_the_whole_image(cls, sizes):
+    torch.manual_seed(0)
+    assert influence(cls(SHAPE, LEVELS, 4, layers=1, **sizes).double()).all()
+
+
+@pytest.mark.parametrize(
+    "cls", [AntiCausalEncoder, NonCausalEncoder, AntiCausalPixelSNAIL, NonCausalPixelSNAIL]
+)
 def test_every_parameter_gets_a_gradient_and_one_step_per_row_comes_out(cls):
     torch.manual_seed(0)
-    encoder = cls(SHAPE, LEVELS, 4, channels=6, layers=2)
+    encoder = cls(SHAPE, LEVELS, 4, channels=8, layers=2)
     out = encoder(torch.randint(0, LEVELS, (3, *SHAPE), dtype=torch.uint8))
     assert out.shape == (3, 6, 4)
     out.square().sum().backward()
