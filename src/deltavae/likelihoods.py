@@ -257,9 +257,12 @@ class DiscretisedLogisticMixture(Likelihood):
         self, params: Float[Tensor, "b p k"], x: UInt8[Tensor, "b p c"]
     ) -> Float[Tensor, " b"]:
         """Σ log p(x) over the exact bins: see Likelihood."""
-        logits, means, raw_log_scales, coefficients = self._split(_at_least_float32(params))
-        x = x.unsqueeze(-1)  # (b, p, c, 1)
-        scaled = self._scaled(x.to(means.dtype))
+        # Positions come last, in memory too: the few mixtures would leave vector units idle.
+        rows = _at_least_float32(params).transpose(1, 2).contiguous()
+        rows = rows.unflatten(1, (-1, self.mixtures))  # (b, rows, M, p)
+        logits, means, raw_log_scales, coefficients = rows.split(self._rows, dim=1)
+        x = x.transpose(1, 2).contiguous().unsqueeze(2)  # (b, c, 1, p)
+        scaled = 2.0 * x.to(means.dtype) / (self.levels - 1) - 1.0  # x̃
         inverse_scale = torch.exp(-_bounded(raw_log_scales))
         centre = scaled - _means_given_x(means, coefficients, scaled)
         h = 1.0 / (self.levels - 1)
@@ -271,9 +274,9 @@ class DiscretisedLogisticMixture(Likelihood):
             upper.masked_fill(last, 0.0)
             + lower.masked_fill(first, 0.0)
             + width.masked_fill(first | last, 0.0)
-        )  # (b, p, c, M)
-        log_mixture = logits.squeeze(-2).log_softmax(-1)
-        return torch.logsumexp(log_mixture + log_bin.sum(-2), dim=-1).sum(-1)
+        )  # (b, c, M, p)
+        log_mixture = logits.squeeze(1).log_softmax(1)
+        return torch.logsumexp(log_mixture + log_bin.sum(1), dim=1).sum(1)
 
     def sample(
         self, params: Float[Tensor, "b k"], noise: Float64[Tensor, "b s"]
@@ -300,14 +303,6 @@ class DiscretisedLogisticMixture(Likelihood):
             blue.addcmul_(b1, centred).addcmul_(b2, green - half).round_().clamp_(0, top)
         return x.to(torch.uint8)
 
-    def _split(self, params: Float[Tensor, "*b k"]) -> tuple[Float[Tensor, "*b rows m"], ...]:
-        """Logits, means, raw log-scales and coefficients, M numbers in each of their rows."""
-        rows = params.reshape(*params.shape[:-1], -1, self.mixtures)
-        return torch.split(rows, self._rows, dim=-2)
-
-    def _scaled(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return 2.0 * x / (self.levels - 1) - 1.0  # x̃
-
 
 def default_likelihood(channels: int, levels: int) -> Likelihood:
     """The likelihood that suits a number of levels.
@@ -327,17 +322,17 @@ def default_likelihood(channels: int, levels: int) -> Likelihood:
 
 
 def _means_given_x(
-    means: Float[Tensor, "*b c m"],
-    coefficients: Float[Tensor, "*b pairs m"],
-    scaled: Float[Tensor, "*b c 1"],
-) -> Float[Tensor, "*b c m"]:
+    means: Float[Tensor, "b c m p"],
+    coefficients: Float[Tensor, "b pairs m p"],
+    scaled: Float[Tensor, "b c 1 p"],
+) -> Float[Tensor, "b c m p"]:
     """Means of the logistics given the scaled values of earlier channels (PixelCNN++, eq. 3)."""
-    if means.shape[-2] == 1:
+    if means.shape[1] == 1:
         return means
-    a, b1, b2 = torch.tanh(coefficients).unbind(-2)
-    red, green, _ = scaled.unbind(-2)
-    mean_r, mean_g, mean_b = means.unbind(-2)
-    return torch.stack((mean_r, mean_g + a * red, mean_b + b1 * red + b2 * green), dim=-2)
+    a, b1, b2 = torch.tanh(coefficients).unbind(1)
+    red, green, _ = scaled.unbind(1)
+    mean_r, mean_g, mean_b = means.unbind(1)
+    return torch.stack((mean_r, mean_g + a * red, mean_b + b1 * red + b2 * green), dim=1)
 
 
 def _bounded(raw: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

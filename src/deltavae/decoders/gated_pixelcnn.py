@@ -11,21 +11,21 @@ Deviations:
     * What a pixel reads from the latents is added to the horizontal stack's features.
 """
 
-from bisect import bisect_right
-from typing import Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from deltavae.decoders.base import Decoder, State
+from deltavae.decoders.base import State
 from deltavae.decoders.gated_cache import GatedCache
+from deltavae.decoders.image import ImageDecoder, LatentView
 from deltavae.likelihoods import Likelihood
-from deltavae.nn import GatedStack, LatentAttention, scale_image
+from deltavae.nn import GatedStack, LatentAttention, as_image, pixels, scale_image
 
 
 @final
-class GatedPixelCNN(Decoder):
+class GatedPixelCNN(ImageDecoder):
     """p(x|z) of images, pixel by pixel in raster order.
 
     Args:
@@ -38,6 +38,7 @@ class GatedPixelCNN(Decoder):
         kernel_size: Odd kernel width.
         heads: Attention heads; must divide channels.
         attend_every: A latent attention follows every such number of layers, and the first.
+        checkpointing: Compute a layer again in the backward pass instead of keeping what it needs.
 
     Raises:
         ValueError: If an argument is out of its range, or n is not the number of rows.
@@ -48,29 +49,21 @@ class GatedPixelCNN(Decoder):
         image_shape: tuple[int, int, int],
         likelihood: Likelihood,
         latent_shape: tuple[int, int] | None = None,
-        latent_view: Literal["rows-above", "all"] = "rows-above",
+        latent_view: LatentView = "rows-above",
         channels: int = 32,
         layers: int = 6,
         kernel_size: int = 3,
         heads: int = 2,
         attend_every: int = 3,
+        checkpointing: bool = False,
     ) -> None:
-        c, h, w = image_shape
-        if latent_view not in ("rows-above", "all"):
-            raise ValueError(f'latent_view must be "rows-above" or "all", got "{latent_view}"')
-        if latent_shape is not None and latent_view == "rows-above" and latent_shape[0] != h:
-            raise ValueError(
-                f"latent_shape must have one step per row, {h}, got {latent_shape[0]}"
-            )
+        super().__init__(image_shape, likelihood, latent_shape, latent_view)
         if attend_every < 1:
             raise ValueError(f"attend_every must be at least 1, got {attend_every}")
-        n = 0 if latent_shape is None else latent_shape[0]
-        visible_from = tuple(t * w if latent_view == "rows-above" else 0 for t in range(n))
-        super().__init__(image_shape, h * w, likelihood, latent_shape, visible_from)
-        self.stack = GatedStack(c, channels, layers, kernel_size)
+        self.stack = GatedStack(image_shape[0], channels, layers, kernel_size, checkpointing)
         self.attention = nn.ModuleDict()
         if latent_shape is not None:
-            for i in [i for i in range(layers) if i % attend_every == 0]:
+            for i in range(0, layers, attend_every):
                 self.attention[str(i)] = LatentAttention(channels, latent_shape, heads)
         self.head = nn.Sequential(
             nn.ELU(),
@@ -85,22 +78,11 @@ class GatedPixelCNN(Decoder):
         """Return the parameters of every pixel; see `Decoder.forward`."""
         weight = self.stack.embed_vertical.weight
         v, h = self.stack.embed(scale_image(x, self.likelihood.levels, weight.dtype))
-        for i, layer in enumerate(self.stack.layers):
-            v, h = layer(v, h)
+        for i in range(len(self.stack.layers)):
+            v, h = self.stack.layer(i, v, h)
             if z is not None and str(i) in self.attention:
-                pixels = h.flatten(2).transpose(1, 2)  # (b, p, c)
-                read = self.attention[str(i)](pixels, z, self.visible)
-                h = h + read.transpose(1, 2).reshape(h.shape)
-        params: Tensor = self.head(h)
-        return params.flatten(2).transpose(1, 2)
-
-    def to_sequence(self, x: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b p c"]:
-        """Lay the pixels out in raster order."""
-        return x.flatten(2).transpose(1, 2)
-
-    def from_sequence(self, sequence: UInt8[Tensor, "b p c"]) -> UInt8[Tensor, "b c h w"]:
-        """Invert `to_sequence`."""
-        return sequence.transpose(1, 2).reshape(len(sequence), *self.event_shape)
+                h = h + as_image(self.attention[str(i)](pixels(h), z, self.visible), h)
+        return pixels(self.head(h))
 
     @torch.no_grad()
     def init_state(self, z: Float[Tensor, "b n d"] | None, batch: int) -> GatedCache:
@@ -110,7 +92,7 @@ class GatedPixelCNN(Decoder):
             self.attention,
             self.head,
             z,
-            seen=[bisect_right(self.visible_from, i) for i in range(self.positions)],
+            seen=self.latents_seen,
             batch=batch,
             event_shape=self.event_shape,
             levels=self.likelihood.levels,

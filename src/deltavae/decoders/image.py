@@ -1,6 +1,7 @@
 """What decoders of images share: pixels in raster order, and which latents a row may see."""
 
 from abc import ABC
+from bisect import bisect_right
 from typing import Literal
 
 from jaxtyping import UInt8
@@ -42,6 +43,11 @@ class ImageDecoder(Decoder, ABC):
         n = 0 if latent_shape is None else latent_shape[0]
         visible_from = tuple(t * w if latent_view == "rows-above" else 0 for t in range(n))
         super().__init__(image_shape, h * w, likelihood, latent_shape, visible_from)
+
+    @property
+    def latents_seen(self) -> list[int]:
+        """How many latents each pixel sees: the first so many."""
+        return [bisect_right(self.visible_from, i) for i in range(self.positions)]
 
     def to_sequence(self, x: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b p c"]:
         """Lay the pixels out in raster order."""

@@ -11,7 +11,6 @@ Deviations:
     * What a pixel reads from the latents is added to the stream.
 """
 
-from bisect import bisect_right
 from typing import final
 
 import torch
@@ -22,8 +21,14 @@ from deltavae.decoders.base import State
 from deltavae.decoders.image import ImageDecoder, LatentView
 from deltavae.decoders.snail_cache import SnailCache
 from deltavae.likelihoods import Likelihood
-from deltavae.nn import LatentAttention, scale_image, with_coordinates
-from deltavae.nn.snail import SnailStack, as_image, pixels
+from deltavae.nn import (
+    LatentAttention,
+    SnailStack,
+    as_image,
+    pixels,
+    scale_image,
+    with_coordinates,
+)
 
 
 @final
@@ -104,7 +109,7 @@ class PixelSNAIL(ImageDecoder):
             self.latent_attention,
             self.head,
             z,
-            seen=[bisect_right(self.visible_from, i) for i in range(self.positions)],
+            seen=self.latents_seen,
             batch=batch,
             event_shape=self.event_shape,
             levels=self.likelihood.levels,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from deltavae.encoders.base import Encoder
 from deltavae.nn import GatedConv, GatedStack, scale_image, with_coordinates
-from deltavae.nn.gated import check_network
+from deltavae.nn.gated import check_network, run
 
 
 @final
@@ -42,6 +42,7 @@ class AntiCausalEncoder(Encoder):
         channels: Width of the network.
         layers: Number of gated layers.
         kernel_size: Odd kernel width.
+        checkpointing: Compute a layer again in the backward pass instead of keeping what it needs.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class AntiCausalEncoder(Encoder):
         channels: int = 16,
         layers: int = 4,
         kernel_size: int = 5,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.levels = levels
-        self.stack = GatedStack(image_shape[0], channels, layers, kernel_size)
+        self.stack = GatedStack(image_shape[0], channels, layers, kernel_size, checkpointing)
         self.out = nn.Linear(channels, params_per_step)
 
     def forward(self, x: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b h k"]:
@@ -78,6 +80,7 @@ class NonCausalEncoder(Encoder):
         channels: Width of the network.
         layers: Number of gated layers.
         kernel_size: Odd kernel width.
+        checkpointing: Compute a layer again in the backward pass instead of keeping what it needs.
     """
 
     def __init__(
@@ -88,10 +91,11 @@ class NonCausalEncoder(Encoder):
         channels: int = 16,
         layers: int = 4,
         kernel_size: int = 5,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_network(channels, layers, kernel_size)
-        self.levels = levels
+        self.levels, self.checkpointing = levels, checkpointing
         self.embed = nn.Conv2d(image_shape[0] + 3, channels, kernel_size, padding=kernel_size // 2)
         self.layers = nn.Sequential(*(GatedConv(channels, kernel_size) for _ in range(layers)))
         self.out = nn.Linear(2 * channels, params_per_step)
@@ -99,7 +103,10 @@ class NonCausalEncoder(Encoder):
     def forward(self, x: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b h k"]:
         """Encode images; see `Encoder.forward`."""
         image = with_coordinates(scale_image(x, self.levels, self.out.weight.dtype))
-        params: Tensor = self.out(with_global_mean(row_means(self.layers(self.embed(image)))))
+        h = self.embed(image.contiguous(memory_format=torch.channels_last))
+        for layer in self.layers:
+            h = run(layer, h, again=self.checkpointing)
+        params: Tensor = self.out(with_global_mean(row_means(h)))
         return params
 
 

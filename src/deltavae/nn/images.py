@@ -39,3 +39,15 @@ def with_coordinates(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_plus_3 h
     columns = torch.linspace(-1.0, 1.0, w, device=x.device, dtype=x.dtype).view(1, 1, 1, w)
     parts = [x, torch.ones_like(x[:, :1]), rows.expand(b, 1, h, w), columns.expand(b, 1, h, w)]
     return torch.cat(parts, dim=1)
+
+
+def pixels(h: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p c"]:
+    """Lay an image's features out in raster order; a view where channels lie last in memory."""
+    return h.flatten(2).transpose(1, 2)
+
+
+def as_image(
+    rows: Float[Tensor, "b p c"], like: Float[Tensor, "b k h w"]
+) -> Float[Tensor, "b c h w"]:
+    """Invert `pixels` for an image of the size of another."""
+    return rows.transpose(1, 2).view(len(rows), -1, *like.shape[2:])

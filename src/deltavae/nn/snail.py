@@ -24,26 +24,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from deltavae.nn.images import shift_down, shift_right, with_coordinates
+from deltavae.nn.gated import run
+from deltavae.nn.images import as_image, pixels, shift_down, shift_right, with_coordinates
 
 
 def concat_elu(x: Float[Tensor, "b c ..."]) -> Float[Tensor, "b two_c ..."]:
     """φ(x) = ELU([x, −x]): twice the channels, so that both signs pass a gradient."""
     return F.elu(torch.cat([x, -x], dim=1))
-
-
-def pixels(h: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p c"]:
-    """Lay an image's features out in raster order; a view where channels lie last in memory."""
-    return h.flatten(2).transpose(1, 2)
-
-
-def as_image(
-    rows: Float[Tensor, "b p c"], like: Float[Tensor, "b k h w"]
-) -> Float[Tensor, "b c h w"]:
-    """Invert `pixels` for an image of the size of another."""
-    return rows.transpose(1, 2).view(len(rows), -1, *like.shape[2:])
 
 
 class ResidualLayer(nn.Module):
@@ -193,15 +181,10 @@ class SnailStack(nn.Module):
         self, i: int, h: Float[Tensor, "b c h w"], image: Float[Tensor, "b k h w"]
     ) -> Float[Tensor, "b c h w"]:
         """Return the features after residual layer i and the attention that follows it, if any."""
-        h = self._run(self.layers[i], h)
-        return self._run(self.attention[str(i)], h, image) if str(i) in self.attention else h
-
-    def _run(self, module: nn.Module, *inputs: Tensor) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            again: Tensor = checkpoint(module, *inputs, use_reentrant=False)
-            return again
-        out: Tensor = module(*inputs)
-        return out
+        h = run(self.layers[i], h, again=self.checkpointing)
+        if str(i) in self.attention:
+            h = run(self.attention[str(i)], h, image, again=self.checkpointing)
+        return h
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Return the features after all layers."""
