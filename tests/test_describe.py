@@ -205,6 +205,11 @@ def test_attention_sees_every_earlier_pixel_at_any_depth(layers):
     assert seen.seen == seen.earlier == (H - 1) * W + W // 2
 
 
+@pytest.mark.parametrize("name", ["GatedPixelCNN", "PixelSNAIL"])
+def test_the_only_pixel_of_an_image_sees_none(name):
+    assert pixels_seen(decoder_spec(name, image_shape=[1, 1, 1], latent_shape=[1, 2])) is None
+
+
 def encoder_spec(name, **sizes):
     known = {"image_shape": [1, H, W], "levels": LEVELS, "params_per_step": 4}
     return {"class_path": f"deltavae.encoders.{name}", "init_args": {**known, **sizes}}

@@ -160,6 +160,8 @@ def test_resampling_follows_the_weights():
     shares = torch.bincount(chosen, minlength=4) / count
     # Five standard errors are at most 5 √(¼/40,000) = 0.0125.
     torch.testing.assert_close(shares.double(), weights.detach(), rtol=0, atol=0.0125)
+    parts, _ = resample(decoder, z, x, 1, count, generator=seed(0), batch_size=3)
+    assert torch.equal(parts, chosen)
     _, effective = resample(decoder, z, x, 0, 1)
     assert effective == pytest.approx(4.0)  # nothing kept says nothing
 
@@ -232,6 +234,8 @@ def test_arguments_out_of_range_are_named(build):
         draw(decoder, z, 2, temperature=0.0)
     with pytest.raises(ValueError, match=r"positions must be in 0..20, got -1"):
         resample(decoder, z, x[0], -1, 1)
+    with pytest.raises(ValueError, match=r"batch_size must be at least 1, got 0"):
+        resample(decoder, z, x[0], 1, 1, batch_size=0)
     model = completing_model()
     image = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):

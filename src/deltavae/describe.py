@@ -197,7 +197,8 @@ def pixels_seen(spec: Mapping[str, Any], *, trust: bool = False) -> PixelsSeen |
         trust: Take classes from outside deltavae too.
 
     Returns:
-        The receptive field; None where the decoder is not differentiable in its input.
+        The receptive field; None where the decoder is not differentiable in its input, or where
+        the pixel sees none: the only pixel of an image has none before it.
     """
     decoder: Decoder = _narrow(spec, trust)
     _, h, w = decoder.event_shape
@@ -207,7 +208,7 @@ def pixels_seen(spec: Mapping[str, Any], *, trust: bool = False) -> PixelsSeen |
         z = torch.zeros(1, *decoder.latent_shape, dtype=torch.float64)
     x = torch.zeros(1, *decoder.event_shape, dtype=torch.uint8)
     depends = dependence(lambda x: decoder(x, z)[:, position], x)
-    if depends is None:
+    if depends is None or not depends.any():
         return None
     rows, columns = depends[0].any(0).nonzero().unbind(1)
     return PixelsSeen(

@@ -266,7 +266,8 @@ class DeltaVAE(nn.Module):
             prior: Where they come from: "aux", the auxiliary prior, or "model".
             generator: Source of randomness.
             temperature: Scale of the decoder's logits, above 0; candidates are weighed at 1.
-            batch_size: Events drawn at a time, at least 1; it changes memory and time only.
+            batch_size: Candidates weighed and events drawn at a time, at least 1; it changes
+                memory and time only.
             progress: Called with the number of the decoder's steps done and their total.
 
         Returns:
@@ -284,7 +285,13 @@ class DeltaVAE(nn.Module):
             assert z is not None  # the model has latents
             read = self._read(z)
             index, number = resample(
-                self.decoder, read, event, positions, count, generator=generator
+                self.decoder,
+                read,
+                event,
+                positions,
+                count,
+                generator=generator,
+                batch_size=batch_size,
             )
             chosen.append(read[index])
             effective.append(number)

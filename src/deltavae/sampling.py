@@ -139,6 +139,7 @@ def resample(
     count: int,
     *,
     generator: torch.Generator | None = None,
+    batch_size: int = 64,
 ) -> tuple[Int64[Tensor, " count"], float]:
     """Choose among candidates for z, in proportion to p(x_1..x_k | z).
 
@@ -155,21 +156,27 @@ def resample(
         positions: Number k of positions, in 0..P.
         count: How many to choose, with replacement, at least 1.
         generator: Source of randomness.
+        batch_size: Candidates weighed at a time, at least 1.
 
     Returns:
         The places of the chosen, and the effective number of candidates: 1/Σw², w the normalised
         weights. Near 1 all that are chosen are one.
 
     Raises:
-        ValueError: If positions is out of its range.
+        ValueError: If positions or batch_size is out of its range.
     """
     if not 0 <= positions <= decoder.positions:
         raise ValueError(f"positions must be in 0..{decoder.positions}, got {positions}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     sequence = decoder.to_sequence(x[None]).clone()
     sequence[:, positions:] = 0
-    kept = decoder.from_sequence(sequence).expand(len(candidates), *x.shape)
-    log_weight = decoder.log_prob(kept, candidates, positions)
-    weight = log_weight.double().softmax(0)
+    kept = decoder.from_sequence(sequence)
+    log_weight = [
+        decoder.log_prob(kept.expand(len(part), *x.shape), part, positions)
+        for part in torch.split(candidates, batch_size)
+    ]
+    weight = torch.cat(log_weight).double().softmax(0)
     source = weight.device if generator is None else generator.device
     chosen = torch.multinomial(weight.to(source), count, replacement=True, generator=generator)
     return chosen.to(weight.device), 1.0 / weight.square().sum().item()

@@ -93,6 +93,14 @@ def test_run_folder_is_described_even_without_its_data(trained, own):
     assert found["run_flops"] is None
 
 
+def test_images_held_out_are_not_counted_as_training_images(own):
+    config = yaml.safe_load((own / "config.yaml").read_text())
+    config |= {"data": "cifar10", "holdout": 5000, "epochs": 2, "batch_size": 100}
+    (own / "config.yaml").write_text(yaml.safe_dump(config))
+    found = described(own)
+    assert (found["training_images"], found["steps"]) == (45_000, 900)
+
+
 def test_table_for_people_has_the_numbers_of_the_json():
     words = (CONFIGS / "demo" / "delta-vae.yaml",)
     found, shown = described(*words), run("describe", *words)

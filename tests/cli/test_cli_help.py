@@ -144,6 +144,16 @@ def test_later_of_two_files_wins(tmp_path):
         assert yaml.safe_load(run("fit", *words, "--print_config").out)["seed"] == 3
 
 
+def test_value_may_be_the_name_of_an_option():
+    words = ("--data", "digits", "--run-dir", "encoder", "--seed", 1, "--decoder", "PixelSNAIL")
+    options = yaml.safe_load(run("fit", *words, "--print_config").out)
+    assert (options["run_dir"], options["seed"]) == ("encoder", 1)
+    assert options["encoder"]["class_path"].endswith(".AntiCausalEncoder")
+    assert options["decoder"]["class_path"].endswith(".PixelSNAIL")
+    ended = run("fit", "--data", "digits", "--run-dir", "r", "--decoder", "--seed", 1)
+    assert (ended.status, ended.error[:40]) == (2, "--decoder: must be one of GatedPixelCNN,")
+
+
 def test_a_named_class_takes_its_own_defaults(tmp_path):
     (tmp_path / "f").write_text("decoder: {class_path: PixelSNAIL, init_args: {channels: 16}}\n")
     base = ("fit", "--data", "digits", "--run-dir", "r")

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from deltavae import load
+from deltavae.cli.completion import read_images
 from deltavae.data import load_data
 
 
@@ -154,6 +155,15 @@ def test_completion_keeps_the_top_rows(finished, tmp_path, kind):
         generator=torch.Generator().manual_seed(4),
     )
     assert np.array_equal(completed, by_hand.events[:, :, 0].numpy())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_image_to_complete_may_have_its_channels_last(channels, tmp_path):
+    given = np.random.default_rng(2).integers(0, 256, (4, 6, channels), dtype=np.uint8)
+    np.save(tmp_path / "given.npy", given)
+    for wanted in (channels, 3):
+        read = read_images(tmp_path / "given.npy", (wanted, 4, 6), 256)
+        assert np.array_equal(read, given.transpose(2, 0, 1)[None].repeat(wanted // channels, 1))
 
 
 def test_picture_of_completions_shows_original_kept_part_and_completions(trained, tmp_path):

@@ -86,6 +86,9 @@ def test_npz_may_say_its_levels(tmp_path):
     np.savez(tmp_path / "c.npz", images=images(6, 4, 4), levels=4.0)
     with pytest.raises(ValueError, match=r"c\.npz: levels must be one integer .*, got float64$"):
         load_data(str(tmp_path / "c.npz"))
+    np.savez(tmp_path / "d.npz", images=images(6, 4, 4), levels=300)
+    with pytest.raises(ValueError, match=r"d\.npz: levels must be in 2\.\.256, got 300$"):
+        load_data(str(tmp_path / "d.npz"))
 
 
 def nan_array() -> np.ndarray:
@@ -162,6 +165,10 @@ def test_bad_files_are_named(tmp_path):
     (tmp_path / "single.npy").rename(tmp_path / "single.npz")
     with pytest.raises(ValueError, match=r"single\.npz must be an \.npz archive"):
         load_data(str(tmp_path / "single.npz"))
+    np.savez(tmp_path / "archive.npz", images=images(3, 2, 2))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    with pytest.raises(ValueError, match=r"archive\.npy must hold a single array"):
+        load_data(str(tmp_path / "archive.npy"))
     np.savez(tmp_path / "whole.npz", images=images(300, 8, 8))
     content = (tmp_path / "whole.npz").read_bytes()
     for name, data in {

@@ -79,3 +79,31 @@ def test_every_parameter_gets_a_gradient_and_one_step_per_row_comes_out(cls):
         # Of the last layer the vertical stack is read through the link only.
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("cls", [AntiCausalEncoder, NonCausalEncoder])
+def test_checkpointing_changes_no_gradient(cls):
+    x = torch.randint(0, LEVELS, (3, *SHAPE), dtype=torch.uint8)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        encoder = cls(SHAPE, LEVELS, 4, channels=6, layers=3, checkpointing=checkpointing)
+        calls = []
+        layers = encoder.stack.layers if cls is AntiCausalEncoder else encoder.layers
+        layers[1].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        encoder.double()(x).square().sum().backward()
+        assert len(calls) == 1 + checkpointing
+        gradients.append([p.grad for p in encoder.parameters()])
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, again, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("cls", [AntiCausalEncoder, NonCausalEncoder])
+def test_features_have_their_channels_last_in_memory(cls):
+    encoder = cls(SHAPE, LEVELS, 4, channels=6, layers=2)
+    layers = encoder.stack.layers if cls is AntiCausalEncoder else encoder.layers
+    seen = []
+    layers[1].register_forward_hook(lambda _, inputs, output: seen.extend(inputs))
+    encoder(torch.randint(0, LEVELS, (3, *SHAPE), dtype=torch.uint8))
+    assert seen
+    assert all(h.is_contiguous(memory_format=torch.channels_last) for h in seen)

@@ -57,6 +57,15 @@ def test_attention_equals_the_dense_softmax_over_the_pixels_it_may_see(causal):
     torch.testing.assert_close(attention(h, x), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_turns_autocast_on_nowhere(causal):
+    """In half precision inside, where all around it is float32, a GPU could not go on."""
+    with torch.device("meta"):  # neither a CPU nor a device that has autocast
+        attention = PixelAttention(C + 3, 8, heads=2, causal=causal)
+        read = attention(torch.empty(2, 8, H, W), torch.empty(2, C + 3, H, W))
+    assert (read.shape, read.dtype) == ((2, 8, H, W), torch.float32)
+
+
 @pytest.mark.parametrize("attention_layers", [0, 1, 3])
 @pytest.mark.parametrize("kernel_size", [2, 3])
 def test_features_depend_on_earlier_pixels_only(attention_layers, kernel_size):
@@ -117,6 +126,7 @@ def test_dropout_acts_in_training_only():
         ({"attention_layers": 4}, r"attention_layers must be in 0\.\.3, got 4"),
         ({"kernel_size": 1}, "kernel_size must be at least 2, got 1"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1"),
+        ({"channels": 7}, "channels must be even where there is attention, got 7"),
         ({"heads": 3}, "heads must divide half of channels = 8, got 3"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deltavae.data import pixels
-from deltavae.data.arrays import as_images, open_npz, read_array
+from deltavae.data.arrays import as_images, open_npz, read_array, read_levels, read_npy
 
 
 def read_images(
@@ -65,16 +65,14 @@ def _read(path: Path, channels: int) -> tuple[UInt8[np.ndarray, "n c h w"], int]
         return pixels.read(path)[None], 256
     levels = 256
     if path.suffix == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read: {pixels.one_line(error)}") from error
+        array = read_npy(path)
     else:
         with open_npz(path) as archive:
             array = read_array(archive, "images", path)
             if "levels" in archive:
-                levels = int(read_array(archive, "levels", path).item())
-    if array.ndim == 2 or (array.ndim == 3 and channels == 3):  # a single image
+                levels = read_levels(archive, path)
+    colours_last = array.ndim == 3 and array.shape[2] in (1, 3)
+    if array.ndim == 2 or colours_last or (array.ndim == 3 and channels == 3):  # a single image
         array = array[None]
     images = as_images(array, str(path))
     if images.max() >= levels:

@@ -58,8 +58,8 @@ def describe(options: Figures) -> int:
 
 
 def _layout(options: Figures) -> Layout | None:
-    if options["model"] is not None:  # a run's data may lie elsewhere by now
-        return PUBLISHED.get(options["data"])
+    if options["model"] is not None and options["data"] not in PUBLISHED:
+        return None  # a run's data may lie elsewhere by now
     if options["data"] is None:
         raise ValueError("--data: missing: name a configuration, a run folder or a data set")
     names = ("size", "grey", "levels", "data_dir", "holdout")

@@ -212,14 +212,16 @@ def _with_classes(words: list[str]) -> list[str]:
     from deltavae.configuration import ENCODERS  # heavy, and needed by fit only
 
     result: list[str] = []
+    flags = {f"--{part}": part for part in PARTS}
     for word, before in zip(words, ["", *words], strict=False):
-        part, equals, name = word.removeprefix("--").partition("=")
-        if before.removeprefix("--") in PARTS:
-            part, equals, name = before.removeprefix("--"), "=", word
+        flag, equals, name = word.partition("=")
+        if before in flags and not word.startswith("--"):
+            flag, equals, name = before, "=", word
             result.pop()
-        if part not in PARTS or not equals:
+        if flag not in flags or not equals:
             result.append(word)
             continue
+        part = flags[flag]
         own = (i for i, other in enumerate(result) if other.startswith(f"--{part}."))
         short = ENCODERS if part == "encoder" else {}
         result.insert(next(own, len(result)), f"--{part}={short.get(name, name)}")

@@ -123,7 +123,7 @@ def encode(options: Options) -> int:
             f"--data: images of shape {data.shape} with {data.levels} levels, "
             f"{run.path} was trained on shape {needed[0]} with {needed[1]} levels"
         )
-    split = {"train": data.train, "test": data.test, "all": data.in_source_order}[options["split"]]
+    split = data.in_source_order if options["split"] == "all" else getattr(data, options["split"])
     q = encode_images(model, split.images)
     arrays: dict[str, Any] = {"mu": q.mu.numpy(), "sigma": q.sigma.numpy()}
     if split.labels is not None:

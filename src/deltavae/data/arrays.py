@@ -42,14 +42,14 @@ def load_arrays(path: Path) -> Dataset:
         raise ValueError(f"{path} must be an .npy or .npz file, there is none")
     levels, test = 256, None
     if path.suffix == ".npy":
-        train = Split(as_images(_load(path), str(path)))
+        train = Split(as_images(read_npy(path), str(path)))
     else:
         with open_npz(path) as archive:
             train = _read_split(archive, path, _IMAGES, _LABELS)
             if _first(archive, _TEST):
                 test = _read_split(archive, path, _TEST, _TEST_LABELS)
             if "levels" in archive:
-                levels = _read_levels(archive, path)
+                levels = read_levels(archive, path)
     notes: tuple[str, ...] = ()
     if test is None:
         train, test, note = hold_out(train)
@@ -119,6 +119,25 @@ def as_labels(array: np.ndarray, count: int, where: str) -> Int64[np.ndarray, " 
     return array.reshape(count).astype(np.int64)
 
 
+def read_npy(path: Path) -> np.ndarray:
+    """Read the array of an .npy file, mapped into memory.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The array; changing it does not change the file.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
+    array = _load(path)
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} must hold a single array, it is an .npz archive")
+    return array
+
+
 def open_npz(path: Path) -> NpzFile:
     """Open an .npz file.
 
@@ -160,6 +179,28 @@ def read_array(archive: NpzFile, key: str, path: Path) -> np.ndarray:
     return array
 
 
+def read_levels(archive: NpzFile, path: Path) -> int:
+    """Read the number of levels of an archive's images.
+
+    Args:
+        archive: An open archive that holds levels.
+        path: The archive's file, for error messages.
+
+    Returns:
+        The number of levels.
+
+    Raises:
+        ValueError: If it is not one integer in 2..256.
+    """
+    levels = read_array(archive, "levels", path)
+    if levels.size != 1 or levels.dtype.kind not in "iu":
+        raise ValueError(f"{path}: levels must be one integer in 2..256, got {levels.dtype}")
+    number = int(levels.item())
+    if not 2 <= number <= 256:
+        raise ValueError(f"{path}: levels must be in 2..256, got {number}")
+    return number
+
+
 def _load(path: Path) -> Any:
     try:
         if path.suffix == ".npy":  # mapped: what is never used is never read
@@ -187,10 +228,3 @@ def _read_split(
         return Split(images)
     labels = read_array(archive, label_key, path)
     return Split(images, as_labels(labels, len(images), f"{path}: {label_key}"))
-
-
-def _read_levels(archive: NpzFile, path: Path) -> int:
-    levels = read_array(archive, "levels", path)
-    if levels.size != 1 or levels.dtype.kind not in "iu":
-        raise ValueError(f"{path}: levels must be one integer in 2..256, got {levels.dtype}")
-    return int(levels.item())

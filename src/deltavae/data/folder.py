@@ -106,4 +106,5 @@ def _labels(files: Sequence[PurePath], skip: int) -> np.ndarray | None:
     classes = sorted(set(names))
     if len(names) < len(files) or len(classes) < 2:
         return None
-    return np.array([classes.index(name) for name in names], np.int64)
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[name] for name in names], np.int64)

@@ -65,18 +65,20 @@ class PixelAttention(nn.Module):
 
     Args:
         image_channels: Channels of the image with its coordinates.
-        channels: Width of the features; queries, keys and values have half of it.
+        channels: Width of the features, even; queries, keys and values have half of it.
         heads: Number of heads; must divide half of channels.
         causal: Whether a pixel attends to earlier pixels only, or to all.
 
     Raises:
-        ValueError: If heads does not divide half of channels.
+        ValueError: If channels is odd, or heads does not divide half of it.
     """
 
     def __init__(self, image_channels: int, channels: int, heads: int, causal: bool) -> None:
         super().__init__()
         inner = channels // 2
-        if heads < 1 or channels % 2 or inner % heads:
+        if channels % 2:
+            raise ValueError(f"channels must be even where there is attention, got {channels}")
+        if heads < 1 or inner % heads:
             raise ValueError(f"heads must divide half of channels = {channels}, got {heads}")
         self.heads, self.causal = heads, causal
         self.features = nn.Linear(channels, 3 * inner)  # q, k, v from h
@@ -110,7 +112,7 @@ class PixelAttention(nn.Module):
         # On CPUs attention with narrow heads is faster in float32 than in bfloat16.
         wide = torch.promote_types(q.dtype, torch.float32) if q.device.type == "cpu" else q.dtype
         q, k, v = (t.to(wide) for t in (q, k, v))
-        with torch.autocast(device_type=q.device.type, enabled=q.device.type != "cpu"):
+        with torch.autocast("cpu", enabled=False):  # of other devices it is left as it is
             if self.causal:
                 later = F.scaled_dot_product_attention(
                     q[:, :, 1:], k[:, :, :-1], v[:, :, :-1], is_causal=True

@@ -21,8 +21,9 @@ from deltavae.units import nats_to_bits, nats_to_bpd
 
 @final
 class Validation(pl.Callback):
-    """Measures distortion and rates on held-out images every so many steps, and at the end.
+    """Measures distortion and rates on held-out images every so many steps, and at the last step.
 
+    A training that ends before, by Ctrl-C or by its time limit, ends without a measurement.
     Every process measures the same images: none waits for another.
 
     Args:
