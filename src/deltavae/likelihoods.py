@@ -259,8 +259,8 @@ class DiscretisedLogisticMixture(Likelihood):
         """Σ log p(x) over the exact bins: see Likelihood."""
         # Positions come last, in memory too: the few mixtures would leave vector units idle.
         rows = _at_least_float32(params).transpose(1, 2).contiguous()
-        rows = rows.unflatten(1, (-1, self.mixtures))  # (b, rows, M, p)
-        logits, means, raw_log_scales, coefficients = rows.split(self._rows, dim=1)
+        rows = rows.view(len(rows), -1, self.mixtures, rows.shape[2])  # (b, rows, M, p)
+        logits, means, raw_log_scales, coefficients = torch.split(rows, self._rows, 1)
         x = x.transpose(1, 2).contiguous().unsqueeze(2)  # (b, c, 1, p)
         scaled = 2.0 * x.to(means.dtype) / (self.levels - 1) - 1.0  # x̃
         inverse_scale = torch.exp(-_bounded(raw_log_scales))

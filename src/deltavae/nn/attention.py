@@ -60,7 +60,7 @@ class LatentAttention(nn.Module):
             t.view(b, -1, self.heads, c // self.heads).transpose(1, 2) for t in (query, key, value)
         )
         # On CPUs bfloat16 attention to a few keys takes three times as long as float32.
-        with torch.autocast(device_type=q.device.type, enabled=q.device.type != "cpu"):
+        with torch.autocast("cpu", enabled=False):  # of other devices it is left as it is
             if q.device.type == "cpu":
                 q, k, v = (t.to(self.steps.dtype) for t in (q, k, v))
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
