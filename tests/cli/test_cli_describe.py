@@ -114,8 +114,13 @@ def test_table_for_people_has_the_numbers_of_the_json():
     sees = found["decoder_sees"]
     assert f"sees {sees['seen']} of {sees['earlier']} earlier pixels" in shown.out
     assert "made from 8 of 8 rows, the last from 1" in shown.out
-    attending = run("describe", "--data", "digits", "--decoder", "PixelSNAIL", *SMALL)
+    assert f"α {found['alpha'][0]:.6g}\n" in shown.out  # one number where all channels agree
+    snail = ("--decoder", "PixelSNAIL", "--encoder", "AntiCausalPixelSNAIL")
+    attending = run("describe", "--data", "digits", *snail, *SMALL, "--alpha", "0.5:0.9")
     assert "the decoder sees all earlier pixels" in attending.out
+    assert "α 0.5 to 0.9\n" in attending.out
+    words = ("forward", "FLOPs", "activations", "AntiCausalPixelSNAIL", "auxiliary prior")
+    assert [word for word in words if word not in attending.out] == []  # in 80 columns
 
 
 @pytest.mark.parametrize(

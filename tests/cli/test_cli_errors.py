@@ -316,7 +316,7 @@ def test_bad_use_of_the_other_commands(place, words, message):
     [
         ("good/0.png", 5, "--rows: must be in 0..4, got 5"),
         ("nowhere.png", 2, "--complete-from: no such file: "),
-        ("good", 2, "--complete-from: no such file: "),
+        ("good", 2, "--complete-from: must be a file, got the folder "),
         ("text.txt", 2, "text.txt cannot be read as an image"),
         ("corrupt/1.png", 2, "1.png cannot be read as an image"),
         ("float.npz", 2, "uint8 0..255 expected, got float64; multiply and cast"),

@@ -27,7 +27,8 @@ def read_images(
         ValueError: If they cannot be read or brought into this form.
     """
     if not path.is_file():
-        raise ValueError(f"--complete-from: no such file: {path}")
+        told = "must be a file, got the folder" if path.is_dir() else "no such file:"
+        raise ValueError(f"--complete-from: {told} {path}")
     try:
         images, source = _read(path, shape[0])
         return _like(images, source, shape, levels)

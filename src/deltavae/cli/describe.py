@@ -7,6 +7,7 @@ from operator import add
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -123,7 +124,7 @@ def _run(figures: Figures, layout: Layout | None, options: Figures) -> Figures:
 def _show(figures: Figures) -> None:
     shape, levels, precision = (figures[k] for k in ("image_shape", "levels", "precision"))
     print(f"images of shape {tuple(shape)}, {levels} levels; precision {precision}")
-    table = Table()
+    table = Table(box=box.HORIZONTALS, pad_edge=False)  # as wide as 80 columns allow
     for name in ("part", "class", "parameters", "forward FLOPs", "activations"):
         words = name in ("part", "class")
         table.add_column(name, justify="left" if words else "right", no_wrap=words)
@@ -147,7 +148,8 @@ def _rate_lines(figures: Figures) -> list[str]:
         return ["no latents"]
     bits, nats = figures["committed_rate_bits"], figures["committed_rate_nats"]
     n, d, alpha = (figures[k] for k in ("latent_steps", "latent_channels", "alpha"))
-    prior = f", α {min(alpha):.6g} to {max(alpha):.6g}" if alpha else ""
+    ends = sorted({f"{a:.6g}" for a in (min(alpha), max(alpha))}, key=float) if alpha else []
+    prior = f", α {' to '.join(ends)}" if ends else ""
     return [f"committed rate δ = {bits:.3f} bits = {nats:.3f} nats (n = {n}, d = {d}){prior}"]
 
 

@@ -59,12 +59,14 @@ def _components(
     """Model: a class each, whose own options follow as --decoder.channels 64.
 
     Args:
-        decoder: Autoregressive decoder p(x|z): GatedPixelCNN.
+        decoder: Autoregressive decoder p(x|z): GatedPixelCNN, or PixelSNAIL, which attends to all
+            earlier pixels.
         latents: Pair of posterior and prior: AR1 (mean-field Gaussian × AR(1), the paper's
             choice), Independent (constrained Gaussian × N(0, I)), Standard (the ordinary VAE: no
             floor), or none (the decoder alone).
         encoder: anti-causal (z_t is made from the rows from t on), non-causal (every z_t from the
-            whole image), or a class.
+            whole image), either on PixelSNAIL's blueprint (AntiCausalPixelSNAIL,
+            NonCausalPixelSNAIL), or a class.
         likelihood: Distribution of a pixel: Bernoulli, Categorical or DiscretisedLogisticMixture.
             Without it Bernoulli for 2 levels, Categorical up to 32, else the mixture.
         objective: What is minimised: ELBO (the plain bound), Beta, LinearAnnealing,
@@ -242,8 +244,9 @@ def _add_training(group: Any) -> None:
         "--compile",
         action=ActionYesNo,
         default=False,
-        help="compile the training step with torch.compile: the first step takes a minute or "
-        "more, the others less; needs a C++ compiler; weights and checkpoints are the same kind",
+        help="compile the training step with torch.compile: the first step takes from half a "
+        "minute to some minutes, which count as training time, the others less; needs a C++ "
+        "compiler; weights and checkpoints are the same kind",
     )
     group.add_argument(
         "--checkpoint_minutes",

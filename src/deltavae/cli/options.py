@@ -185,8 +185,8 @@ def add_sample(parser: Any) -> None:
         type=Path | None,
         metavar="IMAGE",
         help="keep the top --rows of an image and draw what is below: a picture, turned into what "
-        "the run was trained on, or an .npy or .npz file of uint8 images; the grid shows the "
-        "image, what is kept, and N completions",
+        "the run was trained on, or an .npy or .npz file of uint8 images; a picture shows the "
+        "image, what is kept, and N completions, an .npz file holds the completions alone",
     )
     parser.add_argument(
         "--rows",

@@ -47,7 +47,7 @@ class _Gate(torch.autograd.Function):
         return t * s
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         t, s = ctx.saved_tensors
         of_a = torch.ops.aten.tanh_backward(gradient * s, t)
