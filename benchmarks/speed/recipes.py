@@ -127,11 +127,17 @@ class Network:
         return GatedPixelCNN(self.shape, pixel, latent_shape, **sizes)
 
     def encoder(self, params_per_step: int) -> Encoder:
-        """Build an encoder of half the decoder's width: about a quarter of its parameters."""
-        sizes = {"channels": self.channels // 2, "layers": self.layers}
+        """Build an encoder in the defaults' proportions: at most a third of the parameters."""
+        channels = self.channels // 2
         if self.name == "PixelSNAIL":
-            return AntiCausalPixelSNAIL(self.shape, 256, params_per_step, **sizes)
-        return AntiCausalEncoder(self.shape, 256, params_per_step, kernel_size=3, **sizes)
+            layers = max(1, self.layers // 2)
+            return AntiCausalPixelSNAIL(
+                self.shape, 256, params_per_step, channels=channels, layers=layers
+            )
+        layers = max(1, 2 * self.layers // 3)
+        return AntiCausalEncoder(
+            self.shape, 256, params_per_step, channels=channels, layers=layers
+        )
 
     def model(self, latents: bool) -> DeltaVAE:
         """Build the decoder alone, or a δ-VAE with an auxiliary prior around it."""

@@ -36,7 +36,7 @@ def stack(settings: Settings) -> Measured:
         for kernel in (3, 5)
     }
     cases = {f"kernel 3, {name}": make[3](recipe) for name, recipe in recipes.items()}
-    for name in ("float32, eager", "bfloat16, eager"):
+    for name in _bases(recipes):
         cases[f"kernel 5, {name}"] = make[5](recipes[name])
     facts = {f"kernel {kernel}": _flops(partial(make[kernel], _eager())) for kernel in (3, 5)}
     return _training(settings, cases, facts)
