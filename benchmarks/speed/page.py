@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure as Plot
 
 from deltavae.figures import to_svg
-from speed import drawing, plots, training
+from speed import convolutions, drawing, plots, training
 from speed.measured import Measured, Row, Settings
 from speed.targets import TARGETS
 from speed.timing import Figure
@@ -42,6 +42,14 @@ BENCHMARKS = {
         "optimisation off; full masked kernels compute the same numbers.",
         training.stack,
         training.stack_rows,
+        plots.bars,
+    ),
+    "convolutions": Benchmark(
+        "The convolutions of a gated layer",
+        "Each by itself, forward, and its two gradients: the most that a gated stack could reach "
+        "if gates, additions and margins were free.",
+        convolutions.convolutions,
+        convolutions.convolutions_rows,
         plots.bars,
     ),
     "gated": Benchmark(

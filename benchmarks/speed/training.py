@@ -44,7 +44,7 @@ def stack(settings: Settings) -> Measured:
 
 def stack_rows(measured: Measured) -> list[Row]:
     """Rows of `stack`."""
-    targets = {f"kernel 3, {kind}": f"stack-{kind}" for kind in TYPES}
+    targets = {f"kernel {k}, {kind}": f"stack-{kind}" for k in (3, 5) for kind in TYPES}
     return [*_shares(measured, targets), *_off(measured, "kernel 3", "stack-recipe")]
 
 
@@ -181,12 +181,13 @@ def _training(settings: Settings, cases: Mapping[str, Step], facts: dict[str, fl
         for name, step in cases.items()
         if name in _bases(cases) and name.endswith("eager")
     }
-    products = {f"mm {name}": _product(dtype) for name, dtype in TYPES.items()}
+    products = {f"mm {name}": product(dtype) for name, dtype in TYPES.items()}
     seconds = interleave({**products, **cases}, settings.repetitions, settings.least)
     return Measured(seconds, facts, profiles)
 
 
-def _product(dtype: torch.dtype) -> Step:
+def product(dtype: torch.dtype) -> Step:
+    """Return the yardstick: a product of two square matrices."""
     a, b = torch.randn(2, PRODUCT, PRODUCT).to(dtype)
     return partial(torch.mm, a, b)
 
