@@ -1,12 +1,14 @@
 """The training's log: one row of means at every log step."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
+
+from deltavae.run_folder import write_atomically
 
 
 @final
@@ -43,13 +45,20 @@ class CSVLog(Logger):
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self._fields).writerow(row)
             return
-        kept = _rows(self.path) if self.path.is_file() else []
-        rows = [*(old for old in kept if int(old["step"]) < (step or 0)), row]
-        self._fields = list(dict.fromkeys(name for each in rows for name in each))
-        with self.path.open("w", newline="") as file:  # the first row, or one with new columns
-            writer = csv.DictWriter(file, self._fields)
-            writer.writeheader()
-            writer.writerows(rows)
+        kept = _rows(self.path) if self.path.is_file() else []  # the first row, or new columns
+        self._write([*(old for old in kept if int(old["step"]) < (step or 0)), row])
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        fields = list(dict.fromkeys(name for row in rows for name in row))
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fields)
+                writer.writeheader()
+                writer.writerows(rows)
+
+        write_atomically(self.path, write)  # what is there is all there is of a run's past
+        self._fields = fields
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
