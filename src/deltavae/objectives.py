@@ -9,20 +9,24 @@ rivals. E is the mean over the batch, k = 1..d runs over the latent channels.
     CyclicalAnnealing    β rises from 0 to 1 again and again            [4]
     FreeBitsPerExample   E[distortion + max(rate, λ)]                   [5], for each example alone
     FreeBitsPerChannel   E[distortion] + Σ_k max(E[rate_k], λ/d)        [5], eq. 15
+    ControlVAE           E[distortion + β(t)·rate], β(t) steers E[rate] [6]
 
 [1] Kingma & Welling 2014, https://arxiv.org/abs/1312.6114
 [2] Higgins et al. 2017, https://openreview.net/forum?id=Sy2fzU9gl
-[3] Bowman et al. 2016, https://arxiv.org/abs/1511.06349
+[3] Bowman et al. 2016, https://arxiv.org/abs/1511.06349, as a sigmoid; as a line
+    Sønderby et al. 2016, https://arxiv.org/abs/1602.02282
 [4] Fu et al. 2019, https://arxiv.org/abs/1903.10145
 [5] Kingma et al. 2016, https://arxiv.org/abs/1606.04934
+[6] Shao et al. 2020, algorithm 1, https://arxiv.org/abs/2004.06706
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from deltavae.terms import Terms
 from deltavae.units import bits_to_nats
@@ -191,3 +195,85 @@ class FreeBitsPerChannel(Objective):
         rates = terms.rate_terms.sum(1).mean(0)  # (d,)
         free = bits_to_nats(self.bits) / len(rates)
         return terms.distortion.mean() + rates.clamp_min(free).sum()
+
+
+@final
+class ControlVAE(nn.Module, Objective):
+    """The weight of the rate is the output of a PI controller that steers the rate to a target.
+
+    At step t, with e = target − E[rate] in nats,
+
+        I(t) = I(t−1) − k_i·e,   β(t) = k_p/(1 + exp e) + I(t) + beta_min,
+
+    clamped to [beta_min, beta_max]; I rests while the clamp holds and e pushes further outwards.
+    The controller's state is in buffers, so that a checkpoint has it; it moves in training mode
+    only, without a wait for the device. With several processes each takes its own examples' mean.
+
+    Deviations: the source lets I rest while β(t−1) is out of its range, whichever way e points;
+    once k_p is less than the overshoot, that holds β at the end of its range for good.
+
+    Args:
+        bits: Target of the mean rate per example, above 0.
+        k_p: Gain of the proportional term, not negative.
+        k_i: Gain of the integral per step and nat, above 0.
+        beta_min: Least weight, not negative.
+        beta_max: Largest weight, above beta_min.
+
+    Attributes:
+        integral: I, the integral term.
+        output: β before the clamp.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    integral: Tensor
+    output: Tensor
+
+    def __init__(
+        self,
+        bits: float = 20.0,
+        k_p: float = 0.01,
+        k_i: float = 1e-4,
+        beta_min: float = 0.0,
+        beta_max: float = 1.0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("bits", bits), ("k_i", k_i)):
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        for name, value in (("k_p", k_p), ("beta_min", beta_min)):
+            if not value >= 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        if not beta_max > beta_min:
+            raise ValueError(f"beta_max must be above beta_min={beta_min}, got {beta_max}")
+        self.bits, self.k_p, self.k_i = bits, k_p, k_i
+        self.beta_min, self.beta_max = beta_min, beta_max
+        self.register_buffer("integral", torch.zeros(()))
+        self.register_buffer("output", torch.full((), beta_min))
+
+    @property
+    def beta(self) -> Float[Tensor, ""]:
+        """The weight of the rate at the last step."""
+        return self.output.clamp(self.beta_min, self.beta_max)
+
+    @torch.no_grad()
+    def control(self, rate: Float[Tensor, ""]) -> None:
+        """Move the controller by one step.
+
+        Args:
+            rate: Mean rate of the batch in nats per example.
+        """
+        error = bits_to_nats(self.bits) - rate.to(self.output)
+        change = -self.k_i * error
+        outwards = (self.output > self.beta_max) & (change > 0)
+        outwards |= (self.output < self.beta_min) & (change < 0)
+        self.integral += change.masked_fill(outwards, 0.0)
+        proportional = self.k_p * torch.sigmoid(-error)
+        self.output.copy_(proportional + self.integral + self.beta_min)
+
+    def __call__(self, terms: Terms, step: int) -> Float[Tensor, ""]:
+        """Return the loss; see `Objective`."""
+        if self.training:
+            self.control(terms.rate.detach().mean())
+        return (terms.distortion + self.beta * terms.rate).mean()
