@@ -1,0 +1,268 @@
+"""Means over seeds, paired differences, and how sure one may be of them.
+
+Values x_i, i = 1..m, one per seed, have mean x̄ and standard error s/√m, s² = Σ(x_i − x̄)²/(m − 1);
+x̄ ± t_{m−1, 1−level/2} s/√m covers the truth with probability 1 − level if the x_i are normal.
+Trainings that share their seed share the order of the data: the difference of two methods is
+taken seed by seed, and its s is that of the differences.
+
+Power: with true difference Δ and standard deviation s of the differences, the statistic of the
+paired t-test is noncentral t with m − 1 degrees of freedom and noncentrality Δ√m/s; `seeds_needed`
+is the smallest m whose power reaches what is asked for (Cohen, Statistical Power Analysis for the
+Behavioral Sciences, 1988, chapter 2).
+
+Interpolation: y at x between points (x_i, y_i) and (x_j, y_j) is y_i + w (y_j − y_i) with
+w = (x − x_i)/(x_j − x_i) and slope b = (y_j − y_i)/(x_j − x_i). Errors independent, first order:
+    var y = (1−w)² (se²(y_i) + b² se²(x_i)) + w² (se²(y_j) + b² se²(x_j)).
+
+Permutation: if labels do not matter, every relabelling was as likely as the one seen; with N
+random ones, # of which are at least as extreme, p = (1+#)/(1+N) is valid (Phipson & Smyth 2010,
+https://doi.org/10.2202/1544-6115.1585). Holm (1979), https://www.jstor.org/stable/4615733.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and how sure it is.
+
+    Attributes:
+        value: The estimate.
+        error: Its standard error; NaN where it cannot be told.
+        low: Lower end of the confidence interval; NaN likewise.
+        high: Upper end.
+        count: Values that it comes from.
+    """
+
+    value: float
+    error: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def mean(values: Sequence[float], level: float = 0.05) -> Interval:
+    """Mean of independent values with Student's interval.
+
+    >>> mean([1.0, 2.0, 3.0]).value
+    2.0
+
+    Args:
+        values: At least one; of one alone the error is not known.
+        level: Probability that the interval misses the truth, in (0, 1).
+
+    Returns:
+        The mean.
+
+    Raises:
+        ValueError: If there are no values or level leaves (0, 1).
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.size == 0:
+        raise ValueError("values must not be empty")
+    _check_level(level)
+    middle = float(x.mean())
+    if x.size == 1:
+        return Interval(middle, math.nan, math.nan, math.nan, 1)
+    error = float(stats.sem(x))
+    reach = error * float(stats.t.ppf(1 - level / 2, x.size - 1))
+    return Interval(middle, error, middle - reach, middle + reach, x.size)
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.05) -> Interval:
+    """Mean of a − b, taken pair by pair, with Student's interval.
+
+    Args:
+        a: Values of one method, seed by seed.
+        b: Values of the other, of the same seeds in the same order.
+        level: Probability that the interval misses the truth, in (0, 1).
+
+    Returns:
+        The mean difference.
+
+    Raises:
+        ValueError: If the lengths differ, there are no values, or level leaves (0, 1).
+    """
+    if len(a) != len(b):
+        raise ValueError(f"a and b must be pairs, got {len(a)} and {len(b)} values")
+    return mean([first - second for first, second in zip(a, b, strict=True)], level)
+
+
+def paired_power(seeds: int, sd: float, effect: float, level: float = 0.05) -> float:
+    """Probability that a two-sided paired t-test sees a true difference.
+
+    Args:
+        seeds: Pairs, at least 2.
+        sd: Standard deviation of the differences, above 0.
+        effect: True mean difference.
+        level: Probability of seeing one where there is none, in (0, 1).
+
+    Returns:
+        The power, in [level, 1].
+
+    Raises:
+        ValueError: If an argument leaves its range.
+    """
+    if seeds < 2:
+        raise ValueError(f"seeds must be at least 2, got {seeds}")
+    if not 0 < sd < math.inf:
+        raise ValueError(f"sd must be positive and finite, got {sd}")
+    _check_level(level)
+    critical = float(stats.t.ppf(1 - level / 2, seeds - 1))
+    shift = abs(effect) * math.sqrt(seeds) / sd
+    both = stats.nct.sf(critical, seeds - 1, shift) + stats.nct.cdf(-critical, seeds - 1, shift)
+    return float(both)
+
+
+def seeds_needed(sd: float, effect: float, power: float = 0.8, level: float = 0.05) -> int:
+    """Smallest number of pairs with which a paired t-test has the power asked for.
+
+    >>> seeds_needed(sd=1.0, effect=1.0)
+    10
+
+    Args:
+        sd: Standard deviation of the differences, above 0, from pilot runs.
+        effect: True mean difference that is to be seen, not 0.
+        power: Probability of seeing it, in (0, 1).
+        level: Probability of seeing one where there is none, in (0, 1).
+
+    Returns:
+        Pairs, at least 2.
+
+    Raises:
+        ValueError: If an argument leaves its range.
+    """
+    if effect == 0 or not math.isfinite(effect):
+        raise ValueError(f"effect must be finite and not 0, got {effect}")
+    if not 0 < power < 1:
+        raise ValueError(f"power must lie in (0, 1), got {power}")
+    most = 2
+    while paired_power(most, sd, effect, level) < power:
+        most *= 2
+    candidates = range(2, most + 1)  # the power grows with the number of pairs
+    return candidates[
+        bisect_left(candidates, power, key=lambda m: paired_power(m, sd, effect, level))
+    ]
+
+
+def interpolate(
+    at: float, x: Sequence[Interval], y: Sequence[Interval], level: float = 0.05
+) -> Interval | None:
+    """Value of y at a given x on the straight lines between measured points.
+
+    Args:
+        at: Where.
+        x: Abscissae of the points, in any order, with errors.
+        y: Their ordinates; all errors independent.
+        level: Probability that the interval misses the truth, in (0, 1), to first order.
+
+    Returns:
+        y with its normal interval and the number of values behind the two points; None where `at`
+        lies outside the points, which is never extrapolated.
+
+    Raises:
+        ValueError: If the lengths differ or level leaves (0, 1).
+    """
+    if len(x) != len(y):
+        raise ValueError(f"x and y must be coordinates of points, got {len(x)} and {len(y)}")
+    _check_level(level)
+    points = sorted(zip(x, y, strict=True), key=lambda point: point[0].value)
+    for (x1, y1), (x2, y2) in pairwise(points):
+        if not x1.value <= at <= x2.value or x1.value == x2.value:
+            continue
+        slope = (y2.value - y1.value) / (x2.value - x1.value)
+        w = (at - x1.value) / (x2.value - x1.value)
+        first, second = (math.hypot(v.error, slope * u.error) for u, v in ((x1, y1), (x2, y2)))
+        error = math.hypot((1 - w) * first, w * second)
+        value = y1.value + w * (y2.value - y1.value)
+        reach = error * float(stats.norm.ppf(1 - level / 2))
+        return Interval(value, error, value - reach, value + reach, y1.count + y2.count)
+    return None
+
+
+def permutation_test(
+    a: Sequence[float],
+    b: Sequence[float],
+    generator: np.random.Generator,
+    *,
+    alternative: Literal["two-sided", "greater"] = "two-sided",
+    resamples: int = 9999,
+) -> float:
+    """Probability of a difference of means at least as large if the labels did not matter.
+
+    Args:
+        a: Values with one label, at least one.
+        b: Values with the other, at least one.
+        generator: Source of the relabellings, where they are drawn.
+        alternative: "two-sided": |mean(a) − mean(b)| is large; "greater": mean(a) − mean(b) is.
+        resamples: Relabellings drawn; where there are no more than so many, all are counted
+            instead and the probability is exact.
+
+    Returns:
+        The p-value, above 0.
+
+    Raises:
+        ValueError: If a set is empty or resamples is below 1.
+    """
+    if len(a) == 0 or len(b) == 0:
+        raise ValueError(f"a and b must not be empty, got {len(a)} and {len(b)} values")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}")
+    two_sided = alternative == "two-sided"
+
+    def difference(first: Any, second: Any, axis: int) -> Any:
+        d = np.mean(first, axis=axis) - np.mean(second, axis=axis)
+        return np.abs(d) if two_sided else d
+
+    test = stats.permutation_test(
+        (np.asarray(a, np.float64), np.asarray(b, np.float64)),
+        difference,
+        vectorized=True,
+        n_resamples=resamples,
+        batch=1000,
+        alternative="greater",
+        rng=generator,
+    )
+    return float(test.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values of several tests so that one false finding is as unlikely as in one test.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+
+    Args:
+        p_values: In any order, each in [0, 1].
+
+    Returns:
+        Adjusted p-values in the same order: a test holds at a level if its own is at most that.
+
+    Raises:
+        ValueError: If a value leaves [0, 1].
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p_values must lie in [0, 1], got {list(p_values)}")
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(np.argsort(p_values, stable=True)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level}")
