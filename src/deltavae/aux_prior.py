@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deltavae.latents import Posterior
+from deltavae.nn.recurrent import conditionals, draw, recurrent_layers
 
 
 @final
@@ -56,11 +57,10 @@ class AuxiliaryPrior(nn.Module):
         for name, value in (("n", n), ("d", d), ("hidden", hidden)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.lstm = nn.LSTM(d, hidden, batch_first=True)
-        self.out = nn.Linear(hidden, 2 * d)
-        nn.init.zeros_(self.out.weight)  # starts at N(loc, scale²)
-        nn.init.zeros_(self.out.bias)
-        self.start = nn.Parameter(torch.zeros(d))
+        self.lstm: nn.LSTM
+        self.out: nn.Linear
+        self.start: nn.Parameter
+        self.lstm, self.out, self.start = recurrent_layers(d, hidden)  # starts at N(loc, scale²)
         self.register_buffer("loc", torch.zeros(n, d))
         self.register_buffer("scale", torch.ones(n, d))
         self.register_buffer("updates", torch.zeros(()))
@@ -81,16 +81,10 @@ class AuxiliaryPrior(nn.Module):
         variance = torch.lerp(variance.to(self.loc), self.scale.square(), memory)
         self.scale.copy_(variance.clamp_min(1e-12).sqrt())
 
-    def _standard(self, output: Float[Tensor, "b t k"]) -> tuple[Tensor, Tensor]:
-        # Mean and log standard deviation of standardised z from the LSTM's output.
-        mean, log_scale = self.out(output).chunk(2, dim=-1)
-        return mean, 6.0 * torch.tanh(log_scale / 6.0)
-
     def _conditionals(self, z: Float[Tensor, "b n d"]) -> tuple[Tensor, Tensor]:
         # Mean and standard deviation of p_aux(z_t | z_<t) for every t, teacher-forced.
         u = (z - self.loc) / self.scale
-        first = self.start.expand(u.shape[0], 1, -1)
-        mean, log_scale = self._standard(self.lstm(torch.cat([first, u[:, :-1]], dim=1))[0])
+        mean, log_scale = conditionals(self.lstm, self.out, self.start, u)
         return self.loc + self.scale * mean, self.scale * log_scale.exp()
 
     def log_prob(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
@@ -130,14 +124,7 @@ class AuxiliaryPrior(nn.Module):
         n, d = self.loc.shape
         options = {"device": self.loc.device, "dtype": self.loc.dtype}
         noise = torch.randn(count, n, d, generator=generator, **options)  # type: ignore[call-overload]
-        u = self.start.expand(count, 1, -1)
-        steps, state = [], None
-        for t in range(n):
-            output, state = self.lstm(u, state)
-            mean, log_scale = self._standard(output)
-            u = mean + log_scale.exp() * noise[:, t : t + 1]
-            steps.append(u)
-        return self.loc + self.scale * torch.cat(steps, dim=1)
+        return self.loc + self.scale * draw(self.lstm, self.out, self.start, noise)
 
 
 def fit(

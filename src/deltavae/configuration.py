@@ -12,7 +12,7 @@ from typing import Any
 from jaxtyping import Float64
 from torch import Tensor
 
-from deltavae.latents import AR1, Latents, Standard
+from deltavae.latents import AR1, Latents, LearnedPrior, Standard
 from deltavae.likelihoods import default_likelihood
 from deltavae.rates import ladder, solve_alpha
 from deltavae.run_folder import import_class, specification
@@ -27,6 +27,8 @@ ENCODERS = {
 
 # With these every pixel may see every latent: z_t is made from the whole image anyway.
 WHOLE_IMAGE = ("NonCausalEncoder", "NonCausalPixelSNAIL")
+
+NO_FLOOR: tuple[type[Latents], ...] = (Standard, LearnedPrior)  # pairs that commit no rate
 
 Spec = Mapping[str, Any]
 
@@ -137,8 +139,8 @@ def build_latents(
         raise ValueError(f"delta_bits must be above 0, got {delta_bits}")
     if alpha is not None and cls is not AR1:
         raise ValueError(f"alpha applies to AR1 only, got it with {cls.__name__}")
-    if cls is Standard and delta_bits is None:
-        return Standard(n, d, **options)
+    if cls in NO_FLOOR and delta_bits is None:
+        return cls.from_rate(0.0, n, d, **options)
     if alpha is not None:
         return AR1(n, ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist(), **options)
     bits = DEFAULT_RATE_BITS if delta_bits is None else delta_bits

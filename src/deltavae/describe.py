@@ -101,7 +101,7 @@ def _count(model: DeltaVAE, batch: int, autocast: torch.dtype | None) -> "_Meter
                 q = model.latents.posterior(params)
                 z = q.sample(torch.zeros_like(q.mu))
                 read = model.latents.to_decoder(z)
-                model.latents.rate(q)
+                model.latents.rate(q, z)
         with meter.part("decoder"):
             model.decoder.log_prob(x, read)
         if read is not None and model.aux_prior is not None:

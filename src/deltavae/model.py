@@ -112,7 +112,8 @@ class DeltaVAE(nn.Module):
                 if self.training:
                     self.aux_prior.follow(q)
                 aux_rate = self.aux_prior.rate(q, z)
-            return Terms(distortion, self.latents.rate(q), self.latents.rate_terms(q), aux_rate)
+            rate, rate_terms = self.latents.rate(q, z), self.latents.rate_terms(q, z)
+            return Terms(distortion, rate, rate_terms, aux_rate)
 
     def encode(self, x: UInt8[Tensor, "b ..."]) -> Posterior:
         """Return q(z|x).

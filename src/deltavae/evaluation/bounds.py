@@ -140,8 +140,8 @@ def _terms(
     exact = _exact(q)
     return Terms(
         -model.decoder.log_prob(x, model.latents.to_decoder(z)),
-        model.latents.rate(exact),
-        model.latents.rate_terms(exact),
+        model.latents.rate(exact, z),
+        model.latents.rate_terms(exact, z),
         None if model.aux_prior is None else model.aux_prior.rate(q, z),
     )
 

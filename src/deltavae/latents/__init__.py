@@ -3,6 +3,7 @@
 from deltavae.latents.ar1 import AR1, AR1Prior
 from deltavae.latents.base import Latents, Posterior
 from deltavae.latents.independent import Independent
+from deltavae.latents.learned_prior import LearnedPrior
 from deltavae.latents.standard import Standard
 
-__all__ = ["AR1", "AR1Prior", "Independent", "Latents", "Posterior", "Standard"]
+__all__ = ["AR1", "AR1Prior", "Independent", "Latents", "LearnedPrior", "Posterior", "Standard"]

@@ -192,22 +192,26 @@ class Latents(nn.Module, ABC):
             Log-density in nats, summed over steps and channels.
         """
 
-    def rate(self, q: Posterior) -> Float[Tensor, " b"]:
+    def rate(self, q: Posterior, z: Float[Tensor, "b n d"] | None = None) -> Float[Tensor, " b"]:
         """Return KL(q(z|x) ‖ p), never below δ, eq. (1).
 
         Args:
             q: A posterior of this pair.
+            z: A draw from it; only a pair without a closed form reads it (`learned_prior`).
 
         Returns:
             Nats per example.
         """
         return self.committed_rate + q.excess.sum(dim=(1, 2))  # (1)
 
-    def rate_terms(self, q: Posterior) -> Float[Tensor, "b n d"]:
-        """Return the rate of every step and channel; they sum to ``rate(q)`` up to rounding.
+    def rate_terms(
+        self, q: Posterior, z: Float[Tensor, "b n d"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Return the rate of every step and channel; they sum to ``rate(q, z)`` up to rounding.
 
         Args:
             q: A posterior of this pair.
+            z: A draw from it; only a pair without a closed form reads it (`learned_prior`).
 
         Returns:
             Nats, never negative.
