@@ -15,10 +15,10 @@ class Reader:
     """Attention to the latents, with the keys and values of a batch computed once.
 
     Attributes:
-        query: Query weights, scaled by 1/√e, e the width of a head.
-        query_bias: Query bias, scaled.
-        seen: Keys (b·m, e, t) and values (b·m, t, e) of every head m, for all that is to be seen
-            of the latents: the first t steps, t in 0..n.
+        query: Query weights.
+        query_bias: Query bias.
+        seen: Keys and values, (b, m, t, e) for m heads of width e, for all that is to be seen of
+            the latents: the first t steps, t in 0..n.
         out: Output weights.
         out_bias: Output bias.
     """
@@ -33,14 +33,13 @@ class Reader:
     def of(cls, attention: LatentAttention, z: Float[Tensor, "b n d"]) -> "Reader":
         """Compute the keys and values of latents."""
         keys, values = (
-            t.unflatten(2, (attention.heads, -1)).transpose(1, 2).flatten(0, 1)  # (b·m, n, e)
+            t.unflatten(2, (attention.heads, -1)).transpose(1, 2)  # (b, m, n, e)
             for t in (attention.read(z) + attention.steps).chunk(2, dim=2)
         )
-        scale = keys.shape[2] ** -0.5
         return cls(
-            matrix_of(attention.query) * scale,
-            bias_of(attention.query) * scale,
-            tuple((keys[:, :t].transpose(1, 2), values[:, :t]) for t in range(z.shape[1] + 1)),
+            matrix_of(attention.query),
+            bias_of(attention.query),
+            tuple((keys[:, :, :t], values[:, :, :t]) for t in range(z.shape[1] + 1)),
             matrix_of(attention.out),
             bias_of(attention.out),
         )
@@ -48,9 +47,10 @@ class Reader:
     def add_to(self, h: Float[Tensor, "b c"], seen: int) -> None:
         """Add to h what it reads from the first latents, `seen` many."""
         keys, values = self.seen[seen]
-        query = torch.addmm(self.query_bias, F.elu(h), self.query).view(len(keys), 1, -1)
-        read = torch.bmm(torch.bmm(query, keys).softmax(2), values).view(h.shape)
-        h.addmm_(read, self.out).add_(self.out_bias)
+        query = torch.addmm(self.query_bias, F.elu(h), self.query)
+        query = query.view(len(h), keys.shape[1], 1, -1)
+        read = F.scaled_dot_product_attention(query, keys, values)
+        h.addmm_(read.view(h.shape), self.out).add_(self.out_bias)
 
 
 def matrix_of(module: nn.Module) -> Float[Tensor, "inputs outputs"]:
