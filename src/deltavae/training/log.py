@@ -13,7 +13,9 @@ from deltavae.run_folder import write_atomically
 
 @final
 class CSVLog(Logger):
-    """Appends the training's means to log.csv; a continued run drops what it will write again.
+    """Appends the training's means to log.csv; a row of a step that has one takes its place.
+
+    A continued run goes back to the row that its checkpoint knows as the last.
 
     Args:
         path: The file.
@@ -23,6 +25,7 @@ class CSVLog(Logger):
         super().__init__()
         self.path = path
         self._fields: list[str] | None = None
+        self._step = -1  # of the last row
 
     @property
     def name(self) -> str:
@@ -41,12 +44,31 @@ class CSVLog(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row."""
         row: dict[str, Any] = {"step": step, **metrics}
-        if self._fields is not None and row.keys() <= set(self._fields):
+        later, self._step = (step or 0) > self._step, step or 0
+        if later and self._fields is not None and row.keys() <= set(self._fields):
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self._fields).writerow(row)
             return
-        kept = _rows(self.path) if self.path.is_file() else []  # the first row, or new columns
-        self._write([*(old for old in kept if int(old["step"]) < (step or 0)), row])
+        self._write([*self._before(self._step), row])  # the first row, or new columns
+
+    @rank_zero_only
+    def rewind(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Go back to a last row, and drop whatever was written after it.
+
+        Args:
+            step: Its step; 0: back to the beginning.
+            metrics: What it held; empty: there was no row yet.
+        """
+        rows = self._before(step)
+        rows += [{"step": step, **metrics}] if metrics else []
+        if rows:
+            self._write(rows)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def _before(self, step: int) -> list[Mapping[str, Any]]:
+        rows = _rows(self.path) if self.path.is_file() else []
+        return [row for row in rows if int(row["step"]) < step]
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         fields = list(dict.fromkeys(name for row in rows for name in row))

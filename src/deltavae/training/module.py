@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from deltavae.model import DeltaVAE
 from deltavae.noise import counter_coin, counter_normal
 from deltavae.objectives import ELBO, Objective
+from deltavae.training.log import CSVLog
 from deltavae.units import nats_to_bits, nats_to_bpd
 
 
@@ -99,6 +100,8 @@ class DeltaVAEModule(pl.LightningModule):
         self._clock: float | None = None
         self._closed = 0  # the last step that `close_step` has seen
         self._sums = torch.zeros(4)  # distortion, rate, aux_rate, steps since the last log entry
+        # Step and figures of that entry; None: an older checkpoint did not say.
+        self._entry: tuple[int, dict[str, float]] | None = (0, {})
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW with one group for the model and one for the auxiliary prior."""
@@ -123,9 +126,14 @@ class DeltaVAEModule(pl.LightningModule):
         return warm * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def on_train_start(self) -> None:
-        """Start the clock."""
+        """Start the clock; drop what the log has from after the checkpoint."""
         self._clock = time.monotonic()
         self._sums = self._sums.to(self.device)
+        if self.global_step == 0:
+            self._entry = (0, {})
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CSVLog) and self._entry is not None:
+                logger.rewind(*self._entry)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step."""
@@ -225,6 +233,7 @@ class DeltaVAEModule(pl.LightningModule):
         checkpoint["deltavae"] = {
             "seconds": self.seconds,
             "sums": self._sums.cpu(),
+            "entry": self._entry,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if on_gpu else None,
         }
@@ -233,11 +242,36 @@ class DeltaVAEModule(pl.LightningModule):
         """Restore what `on_save_checkpoint` added."""
         state = checkpoint["deltavae"]
         self.seconds, self._sums = state["seconds"], state["sums"]
+        self._entry = state.get("entry")
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"])
 
+    def close_training(self, measured: Mapping[str, float]) -> None:
+        """Write figures of the last step into the log, after the last checkpoint.
+
+        They go into the row of this step, where it has one, or else into one of its own.
+
+        Args:
+            measured: The figures.
+        """
+        step, row = self._entry or (0, {})
+        self._write({**(row if step == self.global_step else self._means()), **measured})
+
     def _log_means(self) -> None:
+        values = {**self._means(), **self.measured}
+        # As tensors of the CPU: Lightning reads what it shows in every step.
+        shown = {
+            k: torch.tensor(v)
+            for k, v in values.items()
+            if k.endswith("_bits") or k in self.measured
+        }
+        self.log_dict(shown, prog_bar=True, logger=False)
+        self._write(values)
+        self._sums.zero_()
+        self.measured = {}
+
+    def _means(self) -> dict[str, float]:
         distortion, rate, aux_rate = self.check_finite()
         dims = math.prod(self.model.decoder.event_shape)
         bits = {"distortion_bits": nats_to_bits(distortion)}
@@ -246,17 +280,14 @@ class DeltaVAEModule(pl.LightningModule):
             bits["committed_rate_bits"] = nats_to_bits(self.model.latents.committed_rate)
             if self.model.aux_prior is not None:
                 bits["aux_rate_bits"] = nats_to_bits(aux_rate)
-        # As tensors of the CPU: Lightning reads what it shows in every step.
-        shown = {name: torch.tensor(value) for name, value in {**bits, **self.measured}.items()}
-        self.log_dict(shown, prog_bar=True, logger=False)
-        values = {
+        return {
             **bits,
             "elbo_bpd": nats_to_bpd(distortion + rate, dims),
             "learning_rate": self.learning_rate * self.rate_factor(self.global_step - 1),
             "seconds": self.seconds,
-            **self.measured,
         }
+
+    def _write(self, values: dict[str, float]) -> None:
+        self._entry = (self.global_step, values)
         for logger in self.trainer.loggers:
             logger.log_metrics(values, self.global_step)
-        self._sums.zero_()
-        self.measured = {}

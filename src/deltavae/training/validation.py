@@ -23,7 +23,8 @@ from deltavae.units import nats_to_bits, nats_to_bpd
 class Validation(pl.Callback):
     """Measures distortion and rates on held-out images every so many steps, and at the last step.
 
-    A training that ends before, by Ctrl-C or by its time limit, ends without a measurement.
+    A training that ends before, by Ctrl-C or by its time limit, is measured after its checkpoint:
+    a run that goes on from there drops this measurement, and is the one that never stopped.
     Every process measures the same images: none waits for another.
 
     Args:
@@ -51,6 +52,7 @@ class Validation(pl.Callback):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.average, self.every, self.seed = average, every, seed
         self.images = split.images[:examples]
+        self._last = 0  # the last step that was measured
 
     def on_train_batch_end(
         self,
@@ -63,8 +65,18 @@ class Validation(pl.Callback):
         """Measure where it is time to; the module writes the figures into the log."""
         assert isinstance(pl_module, DeltaVAEModule)
         if trainer.global_step % self.every == 0 or trainer.global_step == pl_module.steps:
-            with self.average.applied(pl_module):
-                pl_module.measured = self.measure(pl_module.model)
+            pl_module.measured = self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure the last step of a training that ended early."""
+        assert isinstance(pl_module, DeltaVAEModule)
+        if trainer.global_step != self._last:
+            pl_module.close_training(self._measure(trainer, pl_module))
+
+    def _measure(self, trainer: pl.Trainer, pl_module: DeltaVAEModule) -> dict[str, float]:
+        self._last = trainer.global_step
+        with self.average.applied(pl_module):
+            return self.measure(pl_module.model)
 
     def measure(self, model: DeltaVAE) -> dict[str, float]:
         """Measure a model on the held-out images.
