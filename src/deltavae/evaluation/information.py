@@ -9,15 +9,15 @@ Since q(z|x) is known, I can be estimated from N examples and one draw z_i ~ q(z
     I ≥ E (1/N) Σ_i [log q(z_i|x_i) − log (1/N) Σ_j q(z_i|x_j)],   j = i included.         (2)
 
 A lower bound that never exceeds ln N: where I is near ln N or above, (2) says ln N and no more.
+It lacks E_q(z)[r̄ ln r̄] ≤ ln(1 + (E r² − 1)/N), r̄ the mean of N independent r = q(z|x)/q(z): up to
+2 % of I at I = 5, 5 % at I = 6 nats, N = 10,000, x and z jointly Gaussian (E r² = e^{2I}).
 With (1), rate − (2) is an upper bound of KL(q(z) ‖ p); E_x KL(q(z|x) ‖ p_aux) bounds I from above.
 
 Poole et al., On Variational Bounds of Mutual Information, ICML 2019, section 2,
 https://arxiv.org/abs/1905.06922
 
 A unit (step, channel) is active where its posterior mean moves with x,
-
     Var_x μ > 0.01 σ*²,                                                                    (3)
-
 with σ* the posterior's standard deviation at the floor: the noise that the mean must rise above.
 
 Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, section 5.2,
