@@ -87,6 +87,10 @@ def _rate(model: DeltaVAE) -> Figures:
         "latent_channels": None if latents is None else latents.d,
         "committed_rate_bits": None if latents is None else nats_to_bits(latents.committed_rate),
         "committed_rate_nats": None if latents is None else latents.committed_rate,
+        "floor": None if latents is None else latents.floor,
+        "mean_rate_floor_bits": None
+        if latents is None or latents.floor == "example"
+        else nats_to_bits(latents.mean_rate_floor),
         "alpha": alpha,
     }
 
@@ -150,6 +154,12 @@ def _rate_lines(figures: Figures) -> list[str]:
     n, d, alpha = (figures[k] for k in ("latent_steps", "latent_channels", "alpha"))
     ends = sorted({f"{a:.6g}" for a in (min(alpha), max(alpha))}, key=float) if alpha else []
     prior = f", α {' to '.join(ends)}" if ends else ""
+    if figures["floor"] == "mean":
+        floor = figures["mean_rate_floor_bits"]
+        return [
+            f"no committed rate; the mean over a training batch is at least {floor:.3f} bits "
+            f"(n = {n}, d = {d})"
+        ]
     return [f"committed rate δ = {bits:.3f} bits = {nats:.3f} nats (n = {n}, d = {d}){prior}"]
 
 

@@ -42,7 +42,7 @@ MODEL_OPTIONS = (
 
 # What the parts get from the data and from each other, not from the user.
 DERIVED = {
-    "latents": ("n", "d", "alpha", "delta"),
+    "latents": ("n", "d", "alpha", "delta", "gamma"),
     "encoder": ("image_shape", "levels", "params_per_step"),
     "decoder": ("image_shape", "likelihood", "latent_shape"),
     "likelihood": ("channels", "levels"),
@@ -62,15 +62,18 @@ def _components(
         decoder: Autoregressive decoder p(x|z): GatedPixelCNN, or PixelSNAIL, which attends to all
             earlier pixels.
         latents: Pair of posterior and prior: AR1 (mean-field Gaussian × AR(1), the paper's
-            choice), Independent (constrained Gaussian × N(0, I)), Standard (the ordinary VAE: no
-            floor), or none (the decoder alone).
+            choice), Independent (constrained Gaussian × N(0, I)), or none (the decoder alone).
+            Rivals: Standard (the ordinary VAE: no floor), LearnedPrior (mean-field Gaussian × an
+            LSTM trained with the model: no floor), BatchNorm (batch-normalised means × N(0, I):
+            a floor on the mean over a training batch, no example has one).
         encoder: anti-causal (z_t is made from the rows from t on), non-causal (every z_t from the
             whole image), either on PixelSNAIL's blueprint (AntiCausalPixelSNAIL,
             NonCausalPixelSNAIL), or a class.
         likelihood: Distribution of a pixel: Bernoulli, Categorical or DiscretisedLogisticMixture.
             Without it Bernoulli for 2 levels, Categorical up to 32, else the mixture.
         objective: What is minimised: ELBO (the plain bound), Beta, LinearAnnealing,
-            CyclicalAnnealing, FreeBitsPerExample or FreeBitsPerChannel.
+            CyclicalAnnealing, FreeBitsPerExample, FreeBitsPerChannel, or ControlVAE (steers the
+            rate to a target).
     """
 
 
@@ -142,7 +145,8 @@ def _add_rate(group: Any) -> None:
         type=positive(optional=True),
         metavar="BITS",
         help="committed rate δ: the rate never falls below so many bits per example; if neither "
-        "this nor --alpha is given, 20; `deltavae rate` shows the prior that commits it",
+        "this nor --alpha is given, 20; `deltavae rate` shows the prior that commits it; with "
+        "BatchNorm the floor holds for the mean over a training batch only",
     )
     group.add_argument(
         "--latent_channels",

@@ -2,8 +2,18 @@
 
 from deltavae.latents.ar1 import AR1, AR1Prior
 from deltavae.latents.base import Latents, Posterior
+from deltavae.latents.batch_norm import BatchNorm
 from deltavae.latents.independent import Independent
 from deltavae.latents.learned_prior import LearnedPrior
 from deltavae.latents.standard import Standard
 
-__all__ = ["AR1", "AR1Prior", "Independent", "Latents", "LearnedPrior", "Posterior", "Standard"]
+__all__ = [
+    "AR1",
+    "AR1Prior",
+    "BatchNorm",
+    "Independent",
+    "Latents",
+    "LearnedPrior",
+    "Posterior",
+    "Standard",
+]

@@ -21,7 +21,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -103,13 +103,16 @@ class Latents(nn.Module, ABC):
     """A posterior family and a prior that stay δ nats apart.
 
     The constants are float64 buffers that follow the module to its device but never change their
-    precision, and that no state dict holds: ``config`` rebuilds them. Under autocast call the
+    precision, and that no state dict holds: ``config`` rebuilds them. What a pair learns in
+    training, and it alone, is in the state dict. Under autocast call the
     methods with autocast disabled.
 
     Args:
         committed_rate: δ in nats per example, at least 0.
         committed_terms: How δ is shared among steps and channels; sums to δ.
         sigma_star: Standard deviation of the posterior at the floor.
+        mean_rate_floor: Floor in nats of the rate's mean over a training batch, where no example
+            by itself has one; None where δ is the floor of every example.
 
     Attributes:
         n: Latent steps.
@@ -119,6 +122,10 @@ class Latents(nn.Module, ABC):
         committed_terms: How δ is shared among steps and channels, in nats, float64.
         sigma_star: Standard deviation σ* of the posterior at the floor, float64: the scale of a
             unit's posterior, against which the spread of μ over the data is judged.
+        floor: "example" where no example's rate is ever below δ; "mean" where in training mode the
+            mean over a batch has a floor, and no example (`batch_norm`).
+        mean_rate_floor: Floor of the rate's mean over a batch in nats: δ where each example has
+            it; else in training mode only.
     """
 
     n: int
@@ -127,17 +134,22 @@ class Latents(nn.Module, ABC):
     committed_rate: float
     committed_terms: Float64[Tensor, "n d"]
     sigma_star: Float64[Tensor, "n d"]
+    floor: Literal["example", "mean"]
+    mean_rate_floor: float
 
     def __init__(
         self,
         committed_rate: float,
         committed_terms: Float64[Tensor, "n d"],
         sigma_star: Float64[Tensor, "n d"],
+        mean_rate_floor: float | None = None,
     ) -> None:
         super().__init__()
         self.n, self.d = sigma_star.shape
         self.params_per_step = 2 * self.d
         self.committed_rate = committed_rate
+        self.floor = "example" if mean_rate_floor is None else "mean"
+        self.mean_rate_floor = committed_rate if mean_rate_floor is None else mean_rate_floor
         self.register_buffer("committed_terms", committed_terms, persistent=False)
         self.register_buffer("sigma_star", sigma_star, persistent=False)
 
@@ -265,7 +277,8 @@ class Latents(nn.Module, ABC):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Latents":
         """Move the constants with the module but keep their precision: half loses the floor."""
-        exact = dict(self._buffers)
+        constants = self._non_persistent_buffers_set
+        exact = {name: self._buffers[name] for name in constants}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, constant in exact.items():
             moved = self._buffers[name]

@@ -9,8 +9,8 @@ For one or several runs, the first of which is "the run":
       about another seed.
     * Bounds are compared only where data, number of dimensions and number of examples agree.
     * A rate is at its floor if it exceeds δ by no more than 5 % of δ and two standard errors.
-    * An ordinary VAE (δ = 0) has collapsed if its rate is no more than 0.1 bits and two standard
-      errors. How much of it survived is the last entry of the log against the highest.
+    * A VAE that commits nothing (δ = 0) has collapsed if its rate is no more than 0.1 bits and two
+      standard errors. How much of it survived is the last entry of the log against the highest.
 
 Warnings are those of the evaluation (`evaluation.evaluate.warnings`), and two more: a rate below
 δ, and an auxiliary prior that fits worse than the model's own.
@@ -200,8 +200,14 @@ def _rate_sentences(result: Result, split: str) -> Iterator[str]:
             f"{name} commits δ = {delta:.2f} bits per example; on the {split} split its rate is "
             f"{result.show('rate_bits')} bits, {where}."
         )
+    elif (floor := result.get("mean_rate_floor_bits")) is not None:
+        yield (
+            f"{name} commits nothing to any example (δ = 0): only the mean of its rate over a "
+            f"training batch has a floor, of {floor:.2f} bits. On the {split} split, where that "
+            f"floor does not hold, its rate is {result.show('rate_bits')} bits."
+        )
     else:
-        yield f"{name} is an ordinary VAE: it commits nothing (δ = 0). {_survival(result, split)}"
+        yield f"{name} commits nothing (δ = 0), as an ordinary VAE. {_survival(result, split)}"
     lower, upper = result.get("mutual_information_bits"), result.get("aux_rate_bits")
     bounds = [f"at least {result.show('mutual_information_bits')}"] if lower is not None else []
     bounds += [f"at most {result.show('aux_rate_bits')}"] if upper is not None else []

@@ -40,6 +40,12 @@ METRICS = (
            "−log p(x|z) per example, at a draw of z from the posterior."),
     Metric("committed_rate_bits", "committed rate δ, bits", 3,
            "The least rate that posterior family and prior allow."),
+    Metric("floor", "what has a floor", 0,
+           "example: no example's rate falls below δ. mean: only the mean over a training batch "
+           "is kept up, so that δ is 0."),
+    Metric("mean_rate_floor_bits", "floor of the batch's mean in training, bits", 3,
+           "The mean of the rate over a training batch stays above it while the raw means vary; "
+           "not a floor of any example, nor of this evaluation."),
     Metric("rate_bits", "rate, bits", 3,
            "KL of the posterior from the prior per example: never below δ. A rate is not yet "
            "information."),
