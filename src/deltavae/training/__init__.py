@@ -4,7 +4,7 @@ from deltavae.training.averaging import WeightAverage
 from deltavae.training.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from deltavae.training.compilation import compiled_training
 from deltavae.training.log import CSVLog, read_log
-from deltavae.training.loop import DeltaVAEDataModule, Outcome, refit_prior, train
+from deltavae.training.loop import DeltaVAEDataModule, Outcome, refit_moments, refit_prior, train
 from deltavae.training.module import DeltaVAEModule, TrainingDivergedError
 from deltavae.training.validation import Validation
 
@@ -20,6 +20,7 @@ __all__ = [
     "WeightAverage",
     "compiled_training",
     "read_log",
+    "refit_moments",
     "refit_prior",
     "train",
 ]
