@@ -25,7 +25,7 @@ FILES = {
 MEANS = {
     *("rate_bits", "aux_rate_bits", "distortion_bits", "elbo_bpd", "aux_elbo_bpd"),
     *("iwae_bpd", "aux_iwae_bpd", "mutual_information_bits", "aggregate_kl_bits"),
-    *("probe_accuracy", "baseline_accuracy"),
+    *("probe_accuracy", "probe_draw_accuracy", "knn_accuracy", "baseline_accuracy"),
 }
 FACTS = {
     *("examples", "dims", "params", "train_seconds", "committed_rate_bits", "iwae_samples"),

@@ -22,6 +22,8 @@ MEANS = (
     "mutual_information_bits",
     "aggregate_kl_bits",
     "probe_accuracy",
+    "probe_draw_accuracy",
+    "knn_accuracy",
     "baseline_accuracy",
 )
 LATENT = (
@@ -118,6 +120,22 @@ def test_the_probe_reads_what_the_labels_are(full):
 
 def test_metrics_are_a_function_of_the_seed_and_not_of_the_batch_size():
     model = toy_model(AR1(3, [0.5, 0.9]), aux=True)
+def test_a_probe_on_draws_shows_the_collapse_that_a_probe_on_means_hides():
+    model, data = toy_model(Standard(2, 2)), dataset()
+    with torch.no_grad():
+        model.encoder.w[:, 2:].zero_()  # σ = 1
+        model.encoder.w.mul_(20.0)
+    open_eyed = evaluate(model, data)
+    assert open_eyed["probe_draw_accuracy"] > 0.9
+    with torch.no_grad():
+        model.encoder.w.mul_(1e-5)
+    collapsed = evaluate(model, data)
+    assert collapsed["mutual_information_bits"] < 1e-3
+    assert collapsed["probe_accuracy"] == open_eyed["probe_accuracy"] > 0.9
+    assert collapsed["knn_accuracy"] > 0.9
+    assert collapsed["probe_draw_accuracy"] == pytest.approx(0.5, abs=4 * 0.5 / 6)  # chance
+
+
 
     def run(seed, batch_size):
         return evaluate(model, dataset(), importance_samples=3, seed=seed, batch_size=batch_size)
@@ -217,7 +235,7 @@ def test_progress_says_every_stage():
         "information",
         "importance weighting, draw 1 of 2",
         "importance weighting, draw 2 of 2",
-        "linear probe",
+        "linear probe and nearest neighbours",
     ]
 
 

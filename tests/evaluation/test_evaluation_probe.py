@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deltavae.evaluation import linear_probe
+from deltavae.evaluation import linear_probe, nearest_neighbours
 
 
 def clusters(rng, count, spread):
@@ -57,3 +57,39 @@ def test_one_class_is_no_problem_to_solve():
     x, labels = np.zeros((4, 2)), np.zeros(4, np.int64)
     with pytest.raises(ValueError, match="train_labels must have at least 2 classes"):
         linear_probe(x, labels, x, labels)
+
+
+# Nearest neighbours.
+
+
+def test_neighbours_vote_as_counted_by_hand():
+    rng = np.random.default_rng(0)
+    (x, labels), (u, truth) = clusters(rng, 300, 2.0), clusters(rng, 100, 2.0)
+    mean, spread = x.mean(0), x.std(0)
+    distance = np.linalg.norm(((u - mean) / spread)[:, None] - (x - mean) / spread, axis=(2, 3))
+    votes = labels[np.argsort(distance, axis=1)[:, :7]]
+    counts = np.stack([(votes == c).sum(1) for c in range(3)], axis=1)
+    right = nearest_neighbours(x, labels, u, truth, 7)
+    clear = (counts == counts.max(1, keepdims=True)).sum(1) == 1  # no tie to break
+    assert clear.mean() > 0.8
+    np.testing.assert_array_equal(right[clear], (counts.argmax(1) == truth)[clear])
+
+
+def test_neighbours_find_what_no_hyperplane_does():
+    rng = np.random.default_rng(0)
+    radius, labels = np.array([1.0, 3.0]), rng.integers(0, 2, 900)
+    angle = rng.uniform(0, 2 * np.pi, 900)
+    x = (radius[labels] + 0.1 * rng.standard_normal(900))[:, None] * np.stack(
+        [np.cos(angle), np.sin(angle)], axis=1
+    )
+    split = (x[:600], labels[:600], x[600:], labels[600:])
+    assert nearest_neighbours(*split).mean() == 1.0
+    assert linear_probe(*split).mean() < 0.7
+
+
+def test_neighbours_out_of_range():
+    x, labels = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    with pytest.raises(ValueError, match=r"neighbours must be in 1\.\.4, got 5"):
+        nearest_neighbours(x, labels, x, labels, 5)
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        nearest_neighbours(x, 0 * labels, x, labels, 1)

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from deltavae.latents import Posterior
 from deltavae.model import DeltaVAE
@@ -69,3 +70,16 @@ def encode_images(
             parts.append((q.mu.cpu(), q.sigma.cpu(), q.excess.cpu()))
     mu, sigma, excess = (torch.cat(part) for part in zip(*parts, strict=True))
     return Posterior(mu, sigma, excess)
+
+
+def draw_latents(q: Posterior, generator: torch.Generator) -> Float[Tensor, "m n d"]:
+    """Draw z ~ q(z|x) for every example at once: the draws do not depend on a batch size.
+
+    Args:
+        q: Posteriors on the CPU.
+        generator: Source of the draws, on the CPU.
+
+    Returns:
+        One z per example, in the precision of q.
+    """
+    return q.sample(torch.randn(q.mu.shape, generator=generator, dtype=q.mu.dtype))

@@ -25,9 +25,14 @@ from torch import Tensor, nn
 
 from deltavae.data import Dataset, Split
 from deltavae.evaluation.bounds import ImportanceBounds, draw_terms, importance_bounds
-from deltavae.evaluation.encodings import encode_images
+from deltavae.evaluation.encodings import draw_latents, encode_images
 from deltavae.evaluation.information import active_units, mutual_information
-from deltavae.evaluation.probe import PROBE_EXAMPLES, linear_probe
+from deltavae.evaluation.probe import (
+    NEIGHBOURS,
+    PROBE_EXAMPLES,
+    linear_probe,
+    nearest_neighbours,
+)
 from deltavae.latents import Posterior
 from deltavae.model import DeltaVAE
 from deltavae.terms import Terms
@@ -40,7 +45,11 @@ FLOOR_MARGIN = 0.05  # the rate sits on its floor: rate − δ below this share 
 NEAR_ZERO = (0.1, 1.0)  # I is near zero: below the same share of δ, within these bounds
 SATURATION = 0.5  # the estimate of I has met its cap: closer than this
 
-_ACCURACIES = ("probe_accuracy", "probe_accuracy_se", "baseline_accuracy", "baseline_accuracy_se")
+_ACCURACIES = tuple(
+    f"{name}_accuracy{suffix}"
+    for name in ("probe", "probe_draw", "knn", "baseline")
+    for suffix in ("", "_se")
+)
 
 
 def evaluate(
@@ -66,7 +75,7 @@ def evaluate(
         importance_samples: Draws K per example of the importance-weighted bounds; 0: none.
         seed: Seed of every draw; the figures are a function of it, and not of the batch size.
         batch_size: Examples per forward pass, at least 1.
-        probe: Whether to fit the linear probes, where the data set has labels.
+        probe: Whether to fit the probes, where the data set has labels.
         limit: Examples at most, the first ones of the split; None for all.
         progress: Called with a line of text at every stage.
 
@@ -102,8 +111,8 @@ def evaluate(
     metrics |= _latent_facts(model, q, terms)
     metrics |= dict.fromkeys(_ACCURACIES)
     if probe:
-        say("linear probe")
-        metrics |= _accuracies(model, data, part, q, batch_size)
+        say("linear probe and nearest neighbours")
+        metrics |= _accuracies(model, data, part, q, batch_size, seed)
     return metrics | {"warnings": warnings(metrics)}
 
 
@@ -238,7 +247,7 @@ def _latent_facts(model: DeltaVAE, q: Posterior | None, terms: Terms) -> Metrics
 
 
 def _accuracies(
-    model: DeltaVAE, data: Dataset, part: Split, q: Posterior | None, batch_size: int
+    model: DeltaVAE, data: Dataset, part: Split, q: Posterior | None, batch_size: int, seed: int
 ) -> Metrics:
     right: dict[str, Float64[np.ndarray, " m"]] = {}
     images = data.train.images[:PROBE_EXAMPLES]
@@ -246,8 +255,15 @@ def _accuracies(
     if labels is not None and part.labels is not None and len(np.unique(labels)) > 1:
         right["baseline_accuracy"] = linear_probe(images, labels, part.images, part.labels)
         if q is not None:
-            mu = encode_images(model, images, batch_size).mu
-            right["probe_accuracy"] = linear_probe(mu.numpy(), labels, q.mu.numpy(), part.labels)
+            fitted = encode_images(model, images, batch_size)
+            train, test = fitted.mu.numpy(), q.mu.numpy()
+            right["probe_accuracy"] = linear_probe(train, labels, test, part.labels)
+            k = min(NEIGHBOURS, len(train))
+            right["knn_accuracy"] = nearest_neighbours(train, labels, test, part.labels, k)
+            # A generator of its own: the figure does not depend on what was drawn before.
+            generator = torch.Generator().manual_seed(seed)
+            train, test = (draw_latents(p, generator).numpy() for p in (fitted, q))
+            right["probe_draw_accuracy"] = linear_probe(train, labels, test, part.labels)
     metrics: Metrics = dict.fromkeys(_ACCURACIES)
     for name, values in right.items():
         metrics[name], metrics[f"{name}_se"] = _mean_and_error(torch.from_numpy(values))

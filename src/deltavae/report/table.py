@@ -65,6 +65,12 @@ METRICS = (
     Metric("probe_accuracy", "accuracy of a linear probe on μ", 3,
            "Share of test examples whose label a linear classifier reads off μ, without the "
            "posterior's noise: it can be high where z carries nothing."),
+    Metric("probe_draw_accuracy", "accuracy of a linear probe on draws of z", 3,
+           "The same with draws z ~ q(z|x) in the place of μ: noise and all, as the decoder "
+           "reads them; at chance where z carries nothing."),
+    Metric("knn_accuracy", "accuracy of nearest neighbours on μ", 3,
+           "Share of test examples whose label is that of most of the 10 nearest training "
+           "examples; again without the posterior's noise."),
     Metric("baseline_accuracy", "the same probe on raw pixels", 3,
            "What the latents have to be compared with."),
     Metric("examples", "examples", 0, "Examples of the split."),
