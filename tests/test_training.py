@@ -82,7 +82,12 @@ def test_training_learns_and_never_falls_below_the_floor(tmp_path):
 @pytest.mark.parametrize("step", [7, 5])  # between two log steps and at one
 def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(tmp_path, step):
     """In one process: stopped by a callback, continued from the raw weights."""
-    same = {"augment": "flip", "dataset": tiny_data().hold_out_last(9), "val_every": 4}
+    spec = tiny_specification()
+    decoder = spec["init_args"]["decoder"]
+    decoder["class_path"] = "deltavae.decoders.PixelSNAIL"
+    decoder["init_args"]["dropout"] = 0.2
+    data = tiny_data().hold_out_last(9)
+    same = {"augment": "flip", "dataset": data, "val_every": 4, "spec": spec}
     whole, _, _ = fit(tmp_path / "whole", **same)
 
     class StopError(Exception):
@@ -180,25 +185,55 @@ def test_compiled_training_has_the_losses_of_plain_training(tmp_path):
     assert {k: v.shape for k, v in files[0].items()} == {k: v.shape for k, v in files[1].items()}
 
 
-def test_two_processes_have_the_gradient_of_one(tmp_path):
-    for devices in (1, 2):
-        subprocess.run(
-            [
-                sys.executable,
-                str(HERE / "ddp_worker.py"),
-                str(tmp_path / str(devices)),
-                str(devices),
-            ],
-            env=ENVIRONMENT,
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
-    one, two = (torch.load(tmp_path / d / "gradients.pt", weights_only=True) for d in ("1", "2"))
+def by_processes(folder: Path, devices: int, *more: str) -> None:
+    words = [sys.executable, str(HERE / "ddp_worker.py"), str(folder), str(devices), *more]
+    subprocess.run(words, env=ENVIRONMENT, check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Path:
+    """The folder of three steps by two processes."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    by_processes(folder, 2)
+    return folder
+
+
+def test_two_processes_have_the_gradient_of_one(tmp_path, shared):
+    by_processes(tmp_path, 1)
+    one, two = (torch.load(f / "gradients.pt", weights_only=True) for f in (tmp_path, shared))
     assert len(one) == len(two) == 3
-    for alone, shared in zip(one, two, strict=True):
+    for alone, together in zip(one, two, strict=True):
         for name, gradient in alone.items():
-            torch.testing.assert_close(shared[name], gradient, rtol=1e-9, atol=1e-11)
+            torch.testing.assert_close(together[name], gradient, rtol=1e-9, atol=1e-11)
+
+
+def test_every_process_goes_on_with_random_numbers_of_its_own(tmp_path, shared):
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    shutil.copy(shared / "second.ckpt", checkpoint)
+    by_processes(tmp_path, 2, "resume")
+    draws = [
+        [torch.load(f / f"draws-{rank}.pt", weights_only=True) for f in (shared, tmp_path)]
+        for rank in (0, 1)
+    ]
+    for whole, resumed in draws:
+        assert len(whole) == 3
+        assert resumed == {2: whole[2]}
+    assert draws[0][0][2] != draws[1][0][2]
+
+
+def test_process_without_a_saved_random_state_keeps_its_own(tmp_path, monkeypatch):
+    _, module, _ = fit(tmp_path, steps=5)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    first = saved["deltavae"]["rng"]
+    assert first.shape == (1, len(torch.get_rng_state()))
+    for states in (first, first[0]):  # as now, and as an older checkpoint has it
+        saved["deltavae"]["rng"] = states
+        for rank, same in ((0, True), (1, False)):
+            torch.manual_seed(5)
+            monkeypatch.setattr(DeltaVAEModule, "global_rank", rank)
+            module.on_load_checkpoint(saved)
+            assert torch.equal(torch.get_rng_state(), first[0]) == same
 
 
 def flips(module, index):

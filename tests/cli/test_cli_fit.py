@@ -12,6 +12,7 @@ from command_line import KINDS, TINY, fit, run
 from safetensors.torch import load_file
 
 from deltavae import load
+from deltavae.cli.fit import _seed_process
 from deltavae.data import load_data
 from deltavae.decoders import GatedPixelCNN
 from deltavae.run_folder import instantiate
@@ -323,3 +324,15 @@ def test_tiny_options_are_all_flags_of_the_help():
     own = ("--decoder.", "--encoder.")
     for flag in (word for word in TINY if word.startswith("--") and not word.startswith(own)):
         assert f"  {flag} " in text
+
+
+def test_processes_draw_their_dropout_apart():
+    def draw(rank):
+        torch.manual_seed(3)
+        _seed_process(3, rank)
+        return torch.rand(()).item()
+
+    torch.manual_seed(3)
+    alone = torch.rand(()).item()
+    assert draw(0) == alone
+    assert len({draw(rank) for rank in range(3)}) == 3

@@ -32,8 +32,10 @@ from deltavae.run_folder import RunFolder, instantiate, load, provenance
 from deltavae.training import (
     DeltaVAEDataModule,
     DeltaVAEModule,
+    LaggingInference,
     Outcome,
     TrainingDivergedError,
+    refit_moments,
     refit_prior,
     train,
 )
@@ -191,6 +193,9 @@ def _train(
             run.write_config(config)
             _introduce(module.model, data, run)
 
+    def seed(trainer: Any, *_: Any) -> None:
+        _seed_process(options["seed"], trainer.global_rank)
+
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
@@ -204,7 +209,11 @@ def _train(
                 val_every=options["val_every"],
                 val_examples=options["val_examples"],
                 compiled=options["compile"],
-                callbacks=[LambdaCallback(on_train_start=begin), TrainingProgress(module.steps)],
+                callbacks=[
+                    *_lagging(options["lagging"], data),
+                    LambdaCallback(setup=seed, on_train_start=begin),
+                    TrainingProgress(module.steps),
+                ],
                 trainer={**options["trainer"], "precision": options["precision"]},
             )
     except TrainingDivergedError as error:
@@ -215,11 +224,31 @@ def _train(
         raise KeyboardInterrupt from error
 
 
+def _lagging(options: Options, data: Dataset) -> list[LaggingInference]:
+    if not options["inner_steps"]:
+        return []
+    source = data.train if data.val is None else data.val
+    images = source.images[: options["examples"]]
+    settings = {name: value for name, value in options.items() if name != "examples"}
+    return [LaggingInference(images, **settings)]
+
+
+def _seed_process(seed: int, rank: int) -> None:
+    # Dropout is to differ from process to process. After the weights are drawn, the same in all of
+    # them, and before a checkpoint is read, which has a state for each.
+    if rank:
+        torch.manual_seed(seed + rank)
+
+
 def _introduce(model: DeltaVAE, data: Dataset, run: RunFolder) -> None:
     latents = model.latents
-    rate = (
-        "no latents" if latents is None else f"δ = {nats_to_bits(latents.committed_rate):.3f} bits"
-    )
+    if latents is None:
+        rate = "no latents"
+    elif latents.floor == "mean":
+        floor = nats_to_bits(latents.mean_rate_floor)
+        rate = f"no δ, floor of a training batch's mean rate {floor:.3f} bits"
+    else:
+        rate = f"δ = {nats_to_bits(latents.committed_rate):.3f} bits"
     parameters = sum(p.numel() for p in model.parameters())
     say(
         f"{run.path}: {len(data.train)} training images {data.shape}, {data.levels} levels; "
@@ -230,6 +259,7 @@ def _introduce(model: DeltaVAE, data: Dataset, run: RunFolder) -> None:
 def _finish(
     model: DeltaVAE, step: int, seconds: float, options: Options, data: Dataset, run: RunFolder
 ) -> None:
+    refit_moments(model, data)
     if model.aux_prior is not None:
         say("fitting the auxiliary prior to the averaged weights")
         refit_prior(model, data, steps=options["prior_steps"], seed=options["seed"])

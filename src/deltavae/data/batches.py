@@ -116,7 +116,13 @@ class StepLoader(DataLoader[dict[str, Tensor]]):
         # One item is a whole batch: the sampler yields index vectors and no collation is needed.
         # From pinned memory a GPU fetches the next batch while it still computes.
         pin_memory = torch.cuda.is_available()
-        super().__init__(Examples(split), batch_size=None, sampler=sampler, pin_memory=pin_memory)
+        super().__init__(
+            Examples(split),
+            batch_size=None,
+            sampler=sampler,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # an iterator draws a seed: not from dropout's numbers
+        )
         self.steps = sampler
 
     def state_dict(self) -> dict[str, Any]:

@@ -227,25 +227,46 @@ class DeltaVAEModule(pl.LightningModule):
         return distortion, rate, aux_rate
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a continued run needs beyond weights and optimiser; refuse a diverged state."""
+        """Add what a continued run needs beyond weights and optimiser; refuse a diverged state.
+
+        Of the random numbers of dropout every process has a state of its own: all are saved.
+        """
         self.check_finite()
         on_gpu = torch.cuda.is_available()
         checkpoint["deltavae"] = {
             "seconds": self.seconds,
             "sums": self._sums.cpu(),
             "entry": self._entry,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if on_gpu else None,
+            "rng": self._of_all(torch.get_rng_state()),
+            "cuda_rng": self._of_all(torch.cuda.get_rng_state()) if on_gpu else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what `on_save_checkpoint` added."""
+        """Restore what `on_save_checkpoint` added.
+
+        A process that had no part in the training until now keeps the random state that it has.
+        """
         state = checkpoint["deltavae"]
         self.seconds, self._sums = state["seconds"], state["sums"]
         self._entry = state.get("entry")
-        torch.set_rng_state(state["rng"])
+        for own in self._own(state["rng"]):
+            torch.set_rng_state(own)
         if state["cuda_rng"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda_rng"])
+            for own in self._own(state["cuda_rng"]):
+                torch.cuda.set_rng_state(own)
+
+    def _of_all(self, state: UInt8[Tensor, " s"]) -> UInt8[Tensor, "w s"]:
+        if self.trainer.world_size == 1:
+            return state[None]
+        states = self.all_gather(state)
+        assert isinstance(states, Tensor)
+        return states.cpu()
+
+    def _own(self, states: UInt8[Tensor, "..."]) -> UInt8[Tensor, "_w s"]:
+        # One row or none; an older checkpoint has a single state, that of the first process.
+        # A copy: torch reads a state from the beginning of its storage.
+        rows = states.reshape(-1, states.shape[-1])
+        return rows[self.global_rank : self.global_rank + 1].clone()
 
     def close_training(self, measured: Mapping[str, float]) -> None:
         """Write figures of the last step into the log, after the last checkpoint.
