@@ -90,7 +90,9 @@ class Likelihood(ABC):
         """Draw the randomness of whole sequences at once, so that `sample` has little to do.
 
         Args:
-            batch: Number b of sequences; two calls for b₁ and b₂ give what one for b₁ + b₂ does.
+            batch: Number b of sequences. With a generator of the CPU two calls for b₁ and b₂ give
+                what one for b₁ + b₂ does; with one of a GPU they do not: it numbers its draws by
+                the threads of a call.
             positions: Number p of positions.
             generator: Source of randomness, on any device; None takes torch's default.
             temperature: T > 0 multiplies the noise: as if logits were divided by T and the scales
