@@ -1,6 +1,9 @@
 """Large data sets are converted once and mapped: the same images, read anew if they change."""
 
 import os
+import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,3 +141,67 @@ def test_half_a_conversion_is_never_read_and_a_damaged_one_is_named(tmp_path, mo
     (folder / "train.npy").write_bytes(whole[:200])
     with pytest.raises(ValueError, match=r"is damaged \(.*\): remove it, and it is made again$"):
         load_data(name)
+
+
+def test_source_by_any_name_is_converted_once(tmp_path, monkeypatch):
+    write_folder(tmp_path / "images")
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    for name in (str(tmp_path / "images"), "images", "./images/", "images/../images", "link"):
+        assert load_data(name).name == name
+    monkeypatch.chdir(tmp_path / "images")
+    assert load_data(".").name == "."
+    assert len(conversions(tmp_path / "root")) == 1
+
+
+def test_one_name_in_two_places_is_two_sources(tmp_path, monkeypatch):
+    for place, n in (("a", 23), ("b", 33)):
+        write_folder(tmp_path / place / "images", n)
+        monkeypatch.chdir(tmp_path / place)
+        assert len(load_data("images").in_source_order) == n
+
+
+def test_folder_and_its_only_subfolder_are_not_the_same(tmp_path):
+    write_folder(tmp_path / "images" / "train")
+    assert load_data(str(tmp_path / "images")).train.labels is None
+    assert load_data(str(tmp_path / "images" / "train")).train.labels is not None
+
+
+def test_of_two_that_convert_at_once_the_first_counts(tmp_path, monkeypatch):
+    write_folder(tmp_path / "images")
+    name = str(tmp_path / "images")
+    with monkeypatch.context() as patch:
+        patch.setenv("DELTAVAE_DATA", str(tmp_path / "elsewhere"))
+        plain = load_data(name)
+    (other,) = conversions(tmp_path / "elsewhere")
+    shutil.copytree(other, tmp_path / "other")
+
+    def late(move):  # the other process is done just before
+        def call(part, target):
+            shutil.copytree(tmp_path / "other", target)
+            return move(part, target)
+
+        return call
+
+    monkeypatch.setattr(Path, "rename", late(Path.rename))
+    monkeypatch.setattr(shutil, "move", late(shutil.move))
+    data = load_data(name)
+    assert data.fingerprint == plain.fingerprint
+    (folder,) = conversions(tmp_path / "root")
+    assert sorted(file.name for file in folder.iterdir()) == sorted(
+        ["train.npy", "test.npy", "labels.npz", "facts.json"]
+    )
+
+
+def test_what_a_killed_conversion_left_is_removed_a_day_later(tmp_path):
+    write_folder(tmp_path / "images")
+    parts = [tmp_path / "root" / "converted" / f".part-{name}" for name in ("old", "new")]
+    for part in parts:
+        (part / "half").mkdir(parents=True)
+        (part / "half" / "train.npy").write_bytes(b"half")
+    day = time.time() - 90_000
+    for path in (*parts[0].rglob("*"), parts[0]):
+        os.utime(path, (day, day))
+    load_data(str(tmp_path / "images"))
+    assert not parts[0].exists()
+    assert (parts[1] / "half" / "train.npy").exists()  # somebody may be at work on it

@@ -6,17 +6,21 @@ once, split by split, into
     <data folder>/converted/<name>-<key>/train.npy  test.npy  labels.npz  facts.json
 
 and mapped from then on: a start takes no time, several processes share one copy, and the system
-keeps in memory what fits. The key is a hash of the sources' paths, sizes and times and of what was
-done to the images: a source that changes is converted anew. The folder appears by one renaming, so
-that no half of it is ever read; it may be removed at any time. A mapped image that is changed
-changes in memory only.
+keeps in memory what fits. The key is a hash of where the source really lies, however it was named,
+of its files' names, sizes and times, and of what was done to the images: a source that changes is
+converted anew. The folder appears by one renaming, so that no half of it is ever read, and of two
+processes that convert at once the first counts; it may be removed at any time. What a conversion
+that was killed has left behind (.part-…) is removed by one that comes a day later. A mapped image
+that is changed changes in memory only.
 """
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +32,14 @@ from deltavae.data.dataset import Dataset, Split
 from deltavae.data.pixels import one_line
 
 LARGE = 2**28  # bytes of pixels from which a data set is converted: 256 MiB
-_FORMAT = 1  # counted up when the files' meaning changes
+_FORMAT = 2  # counted up when the files' meaning changes
+_PART = ".part-"  # how the names of unfinished conversions begin
+_ABANDONED = 86_400.0  # seconds without a write after which nobody is at work on one
 
 
 def converted(
     name: str,
+    origin: str,
     sources: Sequence[Path],
     settings: Mapping[str, Any],
     roots: Sequence[Path],
@@ -44,8 +51,9 @@ def converted(
     A damaged conversion, or what `build` refuses, is a ValueError.
 
     Args:
-        name: Name of the data set.
-        sources: The files that it is made of.
+        name: Name of the data set, as the user gave it.
+        origin: What it names: the resolved path of a folder or file, or a name again.
+        sources: The files that it is made of, by their resolved paths.
         settings: What is done to the images: values that JSON can hold.
         roots: Folders for data sets, the best first: the first that can be written to is taken.
         build: Makes the data set in memory.
@@ -54,11 +62,11 @@ def converted(
     Returns:
         The data set. Where no folder can be written to it stays in memory, and a note says so.
     """
-    stem = re.sub(r"\W+", "-", Path(name).name) or "images"
-    places = [root / "converted" / f"{stem}-{_key(name, sources, settings)}" for root in roots]
+    stem = re.sub(r"\W+", "-", Path(origin).name) or "images"
+    places = [root / "converted" / f"{stem}-{_key(origin, sources, settings)}" for root in roots]
     for folder in places:
         if folder.is_dir():
-            return _read(folder)
+            return _read(folder, name)
     dataset = build()
     if sum(split.images.nbytes for split in dataset.splits) < LARGE:
         return dataset
@@ -71,22 +79,23 @@ def converted(
         except OSError as error:
             failures.append(f"{folder.parent} ({one_line(error)})")
         else:
-            return _read(folder)
+            return _read(folder, name)
     note = f"read anew in every run: no conversion could be written to {', '.join(failures)}"
     return replace(dataset, notes=(*dataset.notes, note))
 
 
-def _key(name: str, sources: Sequence[Path], settings: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, name, dict(settings)]).encode())
+def _key(origin: str, sources: Sequence[Path], settings: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps([_FORMAT, origin, dict(settings)]).encode())
     for path in sources:
         facts = path.stat()
-        digest.update(f"{path.absolute()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+        digest.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
 
 
 def _write(folder: Path, dataset: Dataset) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as name:
+    _remove_abandoned(folder.parent)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_PART) as name:
         part = Path(name) / folder.name
         part.mkdir()
         rest: dict[str, Any] = {}
@@ -96,13 +105,24 @@ def _write(folder: Path, dataset: Dataset) -> None:
             rest |= {f"{key}_{kind}": a for kind, a in arrays.items() if a is not None}
         with (part / "labels.npz").open("wb") as file:
             np.savez(file, **rest)
-        facts = {"name": dataset.name, "levels": dataset.levels, "notes": dataset.notes}
+        facts = {"levels": dataset.levels, "notes": dataset.notes}
         (part / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-        if not folder.is_dir():  # another process may have been faster
-            shutil.move(part, folder)
+        try:
+            part.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise
 
 
-def _read(folder: Path) -> Dataset:
+def _remove_abandoned(parent: Path) -> None:
+    for part in parent.glob(f"{_PART}*"):
+        with contextlib.suppress(OSError):  # somebody else may be removing it
+            latest = max(path.stat().st_mtime for path in (part, *part.rglob("*")))
+            if time.time() - latest > _ABANDONED:
+                shutil.rmtree(part)
+
+
+def _read(folder: Path, name: str) -> Dataset:
     try:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         with np.load(folder / "labels.npz") as archive:
@@ -115,7 +135,7 @@ def _read(folder: Path) -> Dataset:
             )
             for key in ("train", "test")
         )
-        return Dataset(facts["name"], train, test, facts["levels"], tuple(facts["notes"]))
+        return Dataset(name, train, test, facts["levels"], tuple(facts["notes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder} is damaged ({one_line(error)}): remove it, and it is made again"

@@ -60,26 +60,28 @@ def load_data(
             dataset = dataset.resize(size)
         return dataset if levels is None else dataset.reduce_levels(levels)
 
-    sources = _sources(name, data_dir)
+    origin, sources = _sources(name, data_dir)
     if sources:
         settings = {"size": size, "grey": grey, "levels": levels}
         roots = list(dict.fromkeys((data_root(data_dir), data_root(None))))
-        dataset = converted(name, sources, settings, roots, build, progress)
+        dataset = converted(name, origin, sources, settings, roots, build, progress)
     else:
         dataset = build()
     return dataset.hold_out_last(holdout)
 
 
-def _sources(name: str, data_dir: Path | None) -> Sequence[Path]:
-    # The files of what may be large; none where a conversion would gain nothing.
-    path = Path(name).expanduser()
+def _sources(name: str, data_dir: Path | None) -> tuple[str, Sequence[Path]]:
+    # What is named, and its files where it may be large: none where a conversion gains nothing.
     if name == "imagenet32":
-        return archives(data_dir)
+        return name, [path.resolve() for path in archives(data_dir)]
     if name in BUILT_IN or name.startswith("hf:"):
-        return ()
-    if path.suffix in (".npy", ".npz"):
-        return [path] if path.is_file() else ()
-    return [path / file for file in image_files(path)] if name and path.is_dir() else ()
+        return name, ()
+    typed = Path(name).expanduser()
+    path = typed.resolve()
+    if typed.suffix in (".npy", ".npz"):
+        return str(path), [path] if path.is_file() else ()
+    found = image_files(path) if name and path.is_dir() else ()
+    return str(path), [path / file for file in found]
 
 
 def _load(
