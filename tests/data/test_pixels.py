@@ -1,13 +1,15 @@
 import struct
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deltavae.data import pixels
+from deltavae.data import Dataset, Split, pixels
 
 
 def colours(n: int = 4, h: int = 6, w: int = 8) -> np.ndarray:
@@ -142,3 +144,38 @@ def test_stack_names_what_does_not_fit():
         pixels.stack([("a", colours()[0]), ("b", colours(1, 4, 5)[0])], 2)
     with pytest.raises(ValueError, match="at least 1 image is needed, got none"):
         pixels.stack([], 0)
+
+
+class Watched(np.ndarray):
+    """Images that keep count of how many of them were looked at together."""
+
+    seen: ClassVar[list[int]] = []
+
+    def max(self, *args, **kwargs):
+        self.seen.append(len(self))
+        return super().max(*args, **kwargs)
+
+
+def test_highest_value_is_sought_a_part_at_a_time(monkeypatch):
+    monkeypatch.setattr(pixels, "_CHUNK", 4)
+    images = np.zeros((10, 1, 2, 2), np.uint8).view(Watched)
+    for place in range(10):
+        images[:] = 0
+        images[place, 0, 1, 0] = 3
+        Watched.seen.clear()
+        assert pixels.highest(images) == 3
+        assert Watched.seen == [4, 4, 2]
+    Watched.seen.clear()
+    Dataset("toy", Split(images), Split(images), levels=4)
+    assert max(Watched.seen) == 4
+
+
+def test_levels_are_reduced_without_a_wide_copy(monkeypatch):
+    monkeypatch.setattr(pixels, "_CHUNK", 16)
+    images = np.random.default_rng(0).integers(0, 256, (1000, 1, 16, 16), np.uint8)
+    tracemalloc.start()
+    reduced = pixels.reduce_levels(images, 256, 5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(reduced, images.astype(int) * 5 // 256)
+    assert peak < 1.5 * images.nbytes  # an index takes eight bytes

@@ -110,7 +110,7 @@ class Dataset:
             )
         if self.levels == 256:  # every uint8 is a level: a mapped file need not be read
             return
-        highest = max(int(split.images.max()) for split in self.splits)
+        highest = max(pixels.highest(split.images) for split in self.splits)
         if highest >= self.levels:
             raise ValueError(f"{self.name}: values must be in 0..{self.levels - 1}, got {highest}")
 

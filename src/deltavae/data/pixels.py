@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 GREY_NOTE = "converted to grey (ITU-R 601 luma)"
-_CHUNK = 8192  # images converted at a time: bounds the memory of the wider integers
+_CHUNK = 8192  # images read at a time: bounds the memory of wider integers and of mapped files
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
@@ -33,7 +33,15 @@ def reduce_levels(
 ) -> UInt8[np.ndarray, "*shape"]:
     """Map every x to ⌊x·levels/source⌋."""
     table = (np.arange(256) * levels // source).astype(np.uint8)
-    return np.take(table, images)
+    reduced = np.empty(images.shape, np.uint8)
+    for start in range(0, len(images), _CHUNK):  # an index takes eight bytes
+        reduced[start : start + _CHUNK] = table[images[start : start + _CHUNK]]
+    return reduced
+
+
+def highest(images: UInt8[np.ndarray, "n ..."]) -> int:
+    """The highest value of at least one image; of a mapped file a part at a time is read."""
+    return max(int(images[i : i + _CHUNK].max()) for i in range(0, len(images), _CHUNK))
 
 
 def resize(images: UInt8[np.ndarray, "n c h w"], size: int) -> UInt8[np.ndarray, "n c s s"]:
