@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -153,6 +155,15 @@ def test_nothing_is_unpickled(tmp_path):
         load_data(str(tmp_path / "a.npy"))
     with pytest.raises(ValueError, match=r"a\.npz: images cannot be read: .*allow_pickle"):
         load_data(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.npz", "archive"), ("a.npy", "file")])
+@pytest.mark.parametrize("content", [b"1 2 3\n4 5 6\n", b""])
+def test_text_is_no_array(tmp_path, name, kind, content):
+    (tmp_path / name).write_bytes(content)
+    told = f"{tmp_path / name} cannot be read: it is not an {name[1:]} {kind}"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        load_data(str(tmp_path / name))
 
 
 def test_bad_files_are_named(tmp_path):

@@ -23,6 +23,7 @@ _IMAGES = ("images", "x", "train", "x_train")
 _LABELS = ("labels", "y", "y_train")
 _TEST = ("test", "test_images", "x_test")
 _TEST_LABELS = ("test_labels", "y_test")
+_BEGINNINGS = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # of .npy files and of archives
 _BROKEN = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
@@ -203,6 +204,10 @@ def read_levels(archive: NpzFile, path: Path) -> int:
 
 def _load(path: Path) -> Any:
     try:
+        with path.open("rb") as file:
+            if not file.read(8).startswith(_BEGINNINGS):  # what np.load says is of pickles
+                kind = "archive" if path.suffix == ".npz" else "file"
+                raise ValueError(f"it is not an {path.suffix} {kind}")
         if path.suffix == ".npy":  # mapped: what is never used is never read
             return np.load(path, mmap_mode="c", allow_pickle=False)
         # From memory: np.load leaves a damaged archive open.
