@@ -242,3 +242,12 @@ def test_arguments_out_of_range_are_named(build):
         model.complete(image, 4, 0)
     with pytest.raises(ValueError, match="candidates must be at least 1, got 0"):
         model.complete(image, 4, 1, candidates=0)
+
+
+def test_empty_batch_is_told():
+    model = completing_model()
+    told = "count, the events of a batch, must be at least 1, got 0"
+    with pytest.raises(ValueError, match=told):
+        model.decode(torch.zeros(0, 4, 2))
+    with pytest.raises(ValueError, match=told):
+        model.complete(torch.zeros(0, 1, 4, 4, dtype=torch.uint8), 4, 2)

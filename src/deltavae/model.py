@@ -176,10 +176,11 @@ class DeltaVAE(nn.Module):
         """Draw one event for every z.
 
         Args:
-            z: Latents.
+            z: Latents, of at least 1 event.
             generator: Source of randomness.
             temperature: Scale of the decoder's logits, above 0.
-            batch_size: Events drawn at a time, at least 1; it changes memory and time only.
+            batch_size: Events drawn at a time, at least 1; with a generator of the CPU it changes
+                memory and time only.
             progress: Called with the number of the decoder's steps done and their total.
 
         Returns:
@@ -217,7 +218,8 @@ class DeltaVAE(nn.Module):
             prior: "aux", the auxiliary prior, or "model", the prior of the bound.
             generator: Source of randomness.
             temperature: Scale of the decoder's logits, above 0.
-            batch_size: Events drawn at a time, at least 1; it changes memory and time only.
+            batch_size: Events drawn at a time, at least 1; with a generator of the CPU it changes
+                memory and time only.
             progress: Called with the number of the decoder's steps done and their total.
 
         Returns:
@@ -259,7 +261,7 @@ class DeltaVAE(nn.Module):
         the encoder cannot tell, since q(z|x) has seen the rest.
 
         Args:
-            x: Events; from position k on they are not read.
+            x: Events, at least 1; from position k on they are not read.
             positions: Number k of positions to keep, in 0..P; of an image rows·W are that many
                 rows.
             count: Completions of each event, at least 1.
@@ -267,8 +269,8 @@ class DeltaVAE(nn.Module):
             prior: Where they come from: "aux", the auxiliary prior, or "model".
             generator: Source of randomness.
             temperature: Scale of the decoder's logits, above 0; candidates are weighed at 1.
-            batch_size: Candidates weighed and events drawn at a time, at least 1; it changes
-                memory and time only.
+            batch_size: Candidates weighed and events drawn at a time, at least 1; with a generator
+                of the CPU it changes memory and time only.
             progress: Called with the number of the decoder's steps done and their total.
 
         Returns:

@@ -90,12 +90,13 @@ def draw_in_batches(
     Args:
         decoder: The decoder, in evaluation mode.
         z: Latents as the decoder reads them; None without latents.
-        count: Number of events.
+        count: Number of events, at least 1.
         given: Events whose first positions are kept.
         positions: How many positions are kept, in 0..P.
         generator: Source of randomness.
         temperature: Scale of the likelihood's logits, above 0.
-        batch_size: Events at a time, at least 1; it has no part in what is drawn.
+        batch_size: Events at a time, at least 1; with a generator of the CPU it has no part in what
+            is drawn (`Likelihood.noise`).
         progress: Called with the number of steps done and their total after each.
 
     Returns:
@@ -104,8 +105,9 @@ def draw_in_batches(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for name, value in (("count, the events of a batch,", count), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     total = -(-count // batch_size) * decoder.positions
     drawn: list[Tensor] = []
 
