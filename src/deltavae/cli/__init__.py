@@ -29,6 +29,7 @@ COMMANDS = {
     "rate": Command(
         "rate", "show the committed rate of a prior, or the prior of a committed rate"
     ),
+    "study": Command("study", "make a table or figure of the paper, cell by cell"),
     "describe": Command("describe", "tell what a model costs and sees, before it is trained"),
 }
 

@@ -196,11 +196,10 @@ def add_sample(parser: Any) -> None:
     )
     parser.add_argument(
         "--candidates",
-        type=whole(1),
-        default=64,
+        type=whole(1, optional=True),
         metavar="M",
-        help="for --complete-from: z is chosen among M draws from the prior by how well each "
-        "explains the rows kept; more are better and slower",
+        help="for --complete-from: z is chosen among M draws from the prior, 64 unless told, by "
+        "how well each explains the rows kept; more are better and slower",
     )
     parser.add_argument(
         "--temperature",
@@ -307,4 +306,57 @@ def add_rate(parser: Any) -> None:
         action="store_true",
         help="print JSON: committed_rate_bits, committed_rate_nats, alpha and the minimiser's σ",
     )
+    add_config(parser)
+
+
+def add_study(parser: Any) -> None:
+    """Add the options of `study`."""
+    parser.add_argument(
+        "study",
+        type=str | None,
+        nargs="?",
+        metavar="NAME",
+        help="one of the studies below, or all; or with --trust a class of your own, as "
+        "my_module.MyStudy",
+    )
+    parser.add_argument(
+        "--budget",
+        type=Literal["smoke", "cpu", "paper"],
+        default="cpu",
+        help="smoke: tiny cells that only show that all works; cpu: cells of minutes on one core; "
+        "paper: the paper's own size, for GPUs",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path | None,
+        metavar="DIR",
+        help="required: folder of all cells and pages; one for each budget",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="cells trained side by side, each with one thread on a core of its own",
+    )
+    parser.add_argument(
+        "--executor",
+        type=Literal["local", "ray"],
+        default="local",
+        help="who trains the cells: this machine, or a Ray cluster whose machines share DIR",
+    )
+    parser.add_argument(
+        "--address",
+        type=str,
+        default="auto",
+        metavar="ADDRESS",
+        help="of the Ray cluster; auto: the one that runs here; local: one of --jobs CPUs for the "
+        "time of this command",
+    )
+    parser.add_argument(
+        "--tables_only",
+        action="store_true",
+        help="make the pages anew from the results in DIR, and train nothing",
+    )
+    add_trust(parser)
     add_config(parser)

@@ -15,6 +15,9 @@ from jsonargparse import ArgumentParser, Namespace
 from deltavae.cli import COMMANDS, options
 from deltavae.cli.configuration_files import check, named_classes, values_of
 from deltavae.cli.explain import PARTS, explain
+from deltavae.studies import STUDIES
+
+_STUDIES = "\n".join(f"  {name:<18} {study.summary}" for name, study in STUDIES.items())
 
 _EPILOGS = {
     "fit": """\
@@ -66,6 +69,19 @@ examples:
   deltavae rate --n 32 --d 8 --delta-bits 20
   deltavae rate --n 32 --d 8 --alpha 0.5:0.95 --json
   deltavae rate --n 32 --d 8 --alpha=-0.9
+""",
+    "study": f"""\
+studies:
+{_STUDIES}
+
+A cell, one configuration with one seed, is a run folder in DIR/cells; what is there already is not
+done again. After Ctrl-C the same command goes on. The page is DIR/NAME/README.md.
+
+examples:
+  deltavae study rate-vs-alpha --out runs/studies
+  deltavae study all --budget cpu --out runs/studies --jobs 2
+  deltavae study all --budget cpu --out runs/studies --tables-only
+  deltavae study all --out /shared/studies --executor ray --address auto
 """,
     "describe": """\
 Nothing is trained and the images of a data set with a name are not read. CONFIG is a file for
@@ -184,6 +200,7 @@ def _usage(command: str) -> str:
         "sample": "RUN --out FILE",
         "report": "RUN [RUN ...] --out FILE",
         "describe": "[CONFIG]",
+        "study": "NAME --out DIR",
         "rate": "--n N --d D (--delta-bits BITS | --delta-nats NATS | --alpha A|LO:HI)",
     }
     return f"deltavae {command} {needed.get(command, 'RUN')} [OPTIONS]"

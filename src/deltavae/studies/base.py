@@ -7,6 +7,7 @@ result is what remains of a cell when its weights are gone: small, JSON, enough 
 
 import hashlib
 import json
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -81,8 +82,11 @@ class Result:
     origin: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """Return the result as JSON text, a line per value; keys that are not text become text."""
-        return _pretty({"key": self.cell.key, **asdict(self)}) + "\n"
+        """Return the result as JSON text.
+
+        Numbers that are not finite become null, tuples, arrays and tensors lists, keys text.
+        """
+        return _pretty(plain({"key": self.cell.key, **asdict(self)})) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Result":
@@ -106,13 +110,24 @@ class Result:
             raise ValueError(f"not a result of a study: {error}") from error
 
 
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON and YAML hold; see `Result.to_json`."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _pretty(value: Any, indent: str = "") -> str:
     # Mappings over several lines, everything else on one: the files are committed and compared.
     if not isinstance(value, Mapping) or not value:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     inner = indent + "  "
     lines = (
-        f"{inner}{json.dumps(str(name), ensure_ascii=False)}: {_pretty(item, inner)}"
+        f"{inner}{json.dumps(name, ensure_ascii=False)}: {_pretty(item, inner)}"
         for name, item in value.items()
     )
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"

@@ -1,33 +1,19 @@
-"""Every plot, one function each: numbers in, a matplotlib Figure or a Pillow image out.
+"""Plots of one or several runs: bits for rates and distortion, steps for time.
 
-The object interface of matplotlib is used throughout: no pyplot, no global state, no screen.
-Units: bits for rates and distortion, steps for time. Line colours are those of Okabe & Ito, Color
-Universal Design, https://jfly.uni-koeln.de/color/, told apart with every kind of colour vision;
-heat maps use cividis, whose lightness grows evenly.
-
-Pictures of events are not plots: `image_grid` gives exact pixels, enlarged by whole numbers.
+Heat maps use cividis, whose lightness grows evenly.
 """
 
-import base64
-import io
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from matplotlib.axes import Axes
+from jaxtyping import Float
 from matplotlib.figure import Figure
-from PIL import Image
 
+from deltavae.figures.style import COLOURS, plain, style
 from deltavae.rates import committed_terms
-from deltavae.run_folder import write_atomically
 from deltavae.units import nats_to_bits
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 _CURVES = (
     ("distortion_bits", "distortion"),
@@ -40,9 +26,6 @@ _RATES = (
     ("aux_rate_bits", "rate under the auxiliary prior ≥ I(x;z)"),
     ("mutual_information_bits", "lower bound on I(x;z)"),
 )
-_GAP = 1  # pixels between two images, before enlargement
-_GAP_LEVEL = 176
-_TARGET = 40  # pixels that an enlarged image should have at least
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -80,9 +63,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
             steps = [entry["step"] for entry in entries]
             marker = "o" if len(entries) < 2 else None
             values = [entry[key] for entry in entries]
-            axes.plot(
-                steps, values, color=colour, marker=marker, linewidth=1.4, label=_plain(name)
-            )
+            axes.plot(steps, values, color=colour, marker=marker, linewidth=1.4, label=plain(name))
             held_out = [
                 (entry["step"], entry[f"val_{key}"]) for entry in log if f"val_{key}" in entry
             ]
@@ -90,7 +71,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
                 axes.plot(*zip(*held_out, strict=True), "o", fillstyle="none", color=colour)
             if key == "rate_bits" and entries[-1].get("committed_rate_bits"):
                 axes.axhline(entries[-1]["committed_rate_bits"], color=colour, linestyle="--")
-        _style(axes, title, "optimiser step", "bits per example")
+        style(axes, title, "optimiser step", "bits per example")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -124,7 +105,7 @@ def rate_heatmap(
             vmax=max(float(values.max()), 1e-6),
         )
         figure.colorbar(image, ax=axes, label="bits")
-        _style(axes, title, "latent step t", "channel k")
+        style(axes, title, "latent step t", "channel k")
         axes.yaxis.get_major_locator().set_params(integer=True)
     steps = np.arange(1, n + 1)
     floor, above = committed.sum(1), excess.sum(1)
@@ -132,11 +113,11 @@ def rate_heatmap(
     right.bar(steps, above, bottom=floor, color=COLOURS[0], label="above it")
     right.margins(y=0.3)  # room for the legend
     right.legend(frameon=False, ncols=2, loc="upper right")
-    _style(right, "sum over channels", "latent step t", "bits")
+    style(right, "sum over channels", "latent step t", "bits")
     for axes in (left, middle, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     if name:
-        figure.suptitle(_plain(name))
+        figure.suptitle(plain(name))
     return figure
 
 
@@ -171,11 +152,11 @@ def committed_rate_curve(
     for i, (name, (n, ladder)) in enumerate(points.items()):
         x = torch.as_tensor(ladder, dtype=torch.float64)
         colour = COLOURS[i % len(COLOURS)]
-        label = f"{_plain(name)} (n = {n}, d = {len(ladder)})"
+        label = f"{plain(name)} (n = {n}, d = {len(ladder)})"
         axes.scatter(x.numpy(), _channel_bits(x, n), color=colour, zorder=3, label=label)
     if points:
         axes.legend(frameon=False, loc="upper left")
-    _style(axes, "committed rate of one channel", "α", "δ per channel, bits per example")
+    style(axes, "committed rate of one channel", "α", "δ per channel, bits per example")
     return figure
 
 
@@ -203,148 +184,14 @@ def rates_bar(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
             color=shades[j],
             label=label,
         )
-    axes.set_yticks(range(len(metrics)), [_plain(name) for name in metrics])
+    axes.set_yticks(range(len(metrics)), [plain(name) for name in metrics])
     axes.invert_yaxis()
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _style(axes, "", "bits per example", "")
+    style(axes, "", "bits per example", "")
     return figure
-
-
-def image_grid(
-    images: UInt8[np.ndarray, "rows columns c h w"], levels: int, *, enlarge: int | None = None
-) -> Image.Image:
-    """Lay images out in rows and columns, enlarged without smoothing.
-
-    Args:
-        images: Images of 1 or 3 channels, values in 0..levels−1; at least one.
-        levels: Number of levels of a pixel, at least 2; the highest becomes white.
-        enlarge: Whole factor of enlargement, at least 1; None: what makes small images visible.
-
-    Returns:
-        An RGB image with grey lines of one enlarged pixel between the images.
-
-    Raises:
-        ValueError: If images are empty or have other than 1 or 3 channels, a value is not below
-            levels, or levels or enlarge are out of their range.
-    """
-    rows, columns, c, h, w = images.shape
-    if images.size == 0 or c not in (1, 3):
-        raise ValueError(f"images must be images of 1 or 3 channels, got shape {images.shape}")
-    if levels < 2 or images.max() >= levels:
-        raise ValueError(f"levels must be at least 2 and above {images.max()}, got {levels}")
-    factor = max(1, math.ceil(_TARGET / max(h, w))) if enlarge is None else enlarge
-    if factor < 1:
-        raise ValueError(f"enlarge must be at least 1, got {enlarge}")
-    scaled = np.rint(images * (255.0 / (levels - 1))).astype(np.uint8)
-    canvas = np.full((rows, h + _GAP, columns, w + _GAP, 3), _GAP_LEVEL, np.uint8)
-    canvas[:, :h, :, :w] = scaled.transpose(0, 3, 1, 4, 2)  # one channel is spread over three
-    whole = canvas.reshape(rows * (h + _GAP), columns * (w + _GAP), 3)[:-_GAP, :-_GAP]
-    return Image.fromarray(whole.repeat(factor, axis=0).repeat(factor, axis=1))
-
-
-def wrap(images: UInt8[np.ndarray, "m c h w"], columns: int) -> UInt8[np.ndarray, "_r _k c h w"]:
-    """Break a row of images into rows; places left over in the last row are black.
-
-    Args:
-        images: Images, at least one.
-        columns: Images per row, at least 1.
-
-    Returns:
-        The images in rows and columns.
-
-    Raises:
-        ValueError: If there is no image or columns is below 1.
-    """
-    if len(images) == 0 or columns < 1:
-        raise ValueError(f"images and columns must be at least 1, got {len(images)} and {columns}")
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    padded = np.zeros((rows * columns, *images.shape[1:]), np.uint8)
-    padded[: len(images)] = images
-    return padded.reshape(rows, columns, *images.shape[1:])
-
-
-def beside(*pictures: Image.Image) -> Image.Image:
-    """Put images of one height side by side, a broad grey line between them.
-
-    Args:
-        *pictures: At least one image, all of the same height.
-
-    Returns:
-        The images in one.
-    """
-    gap = 10
-    width = sum(picture.width + gap for picture in pictures) - gap
-    whole = Image.new("RGB", (width, pictures[0].height), (_GAP_LEVEL,) * 3)
-    left = 0
-    for picture in pictures:
-        whole.paste(picture, (left, 0))
-        left += picture.width + gap
-    return whole
-
-
-def save_image_grid(
-    images: UInt8[np.ndarray, "m c h w"], levels: int, path: Path, *, columns: int | None = None
-) -> None:
-    """Write a grid of images as PNG.
-
-    Args:
-        images: Images of 1 or 3 channels, at least one.
-        levels: Number of levels of a pixel.
-        path: Where to; must end in .png.
-        columns: Images per row, at least 1; None: as many as make the grid nearly square.
-
-    Raises:
-        ValueError: If path has another ending, columns is below 1, or the images are not as
-            `image_grid` requires.
-    """
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"path must end in .png, got {path}")
-    grid = wrap(images, math.ceil(math.sqrt(len(images))) if columns is None else columns)
-    data = to_png(image_grid(grid, levels))
-    write_atomically(path, lambda temporary: temporary.write_bytes(data))
-
-
-def to_svg(figure: Figure) -> str:
-    """Render a figure as SVG, the same text for the same figure."""
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "deltavae", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
-
-
-def to_png(picture: Figure | Image.Image) -> bytes:
-    """Render a figure (at 144 dots per inch) or an image as PNG."""
-    buffer = io.BytesIO()
-    if isinstance(picture, Figure):
-        picture.savefig(buffer, format="png", dpi=144)
-    else:
-        picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def to_data_uri(picture: Figure | Image.Image) -> str:
-    """Render a figure as SVG or an image as PNG, as a data: address that needs no other file."""
-    if isinstance(picture, Figure):
-        kind, data = "svg+xml", to_svg(picture).encode()
-    else:
-        kind, data = "png", to_png(picture)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _channel_bits(alpha: Float[torch.Tensor, " d"], n: int) -> Float[np.ndarray, " d"]:
     # δ of each channel by itself: the committed terms summed over the steps.
     bits: Float[np.ndarray, " d"] = nats_to_bits(committed_terms(alpha, n).sum(0)).numpy()
     return bits
-
-
-def _plain(name: str) -> str:
-    # matplotlib reads $…$ as mathematics and leaves names that begin with _ out of legends.
-    text = name.replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
-
-
-def _style(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axes.title.set_fontsize("medium")
-    axes.spines[["top", "right"]].set_visible(False)

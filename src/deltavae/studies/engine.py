@@ -1,0 +1,179 @@
+"""From studies to their pages: which cells are missing, who trains them, what was found.
+
+    DIR/cells/KEY/               a run folder per cell, shared by all studies of DIR
+    DIR/STUDY/cells/NAME.json    the result of each cell: enough to make the page again
+    DIR/STUDY/README.md, …       the page (`output`)
+
+A cell whose result is there with the same key is not run again.
+"""
+
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from deltavae.studies.analysis import Analysis
+from deltavae.studies.base import Budget, Cell, Result, Study
+from deltavae.studies.executors import Began, Event, Executor, LocalExecutor
+from deltavae.studies.jobs import Ended, Job
+from deltavae.studies.output import write_page
+
+
+@dataclass(frozen=True)
+class State:
+    """How far the cells are.
+
+    Attributes:
+        total: Cells of all studies, those that are shared counted once.
+        done: With all results.
+        failed: How those ended that failed.
+        running: Keys of those that run.
+    """
+
+    total: int
+    done: int
+    failed: tuple[Ended, ...] = ()
+    running: tuple[str, ...] = ()
+
+    def after(self, event: Event) -> "State":
+        """Return the state after something happened."""
+        running = tuple(key for key in self.running if key != event.key)
+        if isinstance(event, Began):
+            return replace(self, running=(*running, event.key))
+        if event.status == "failed":
+            return replace(self, running=running, failed=(*self.failed, event))
+        return replace(self, running=running, done=self.done + (event.status == "done"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of studies came to.
+
+    Attributes:
+        pages: The pages written.
+        failed: How those cells ended that failed.
+        missing: For each study by name, how many of its cells have no result.
+    """
+
+    pages: list[Path] = field(default_factory=list)
+    failed: tuple[Ended, ...] = ()
+    missing: dict[str, int] = field(default_factory=dict)
+
+
+def run_studies(
+    studies: Sequence[Study],
+    budget: Budget,
+    out: Path,
+    *,
+    executor: Executor | None = None,
+    trust: bool = False,
+    tables_only: bool = False,
+    watch: Callable[[State, Event | None], None] | None = None,
+) -> Outcome:
+    """Run the cells of studies that have no result yet, then write the studies' pages.
+
+    A page is written as soon as its study's cells have ended, failed ones too: it says how many
+    are missing. Interrupted by Ctrl-C, trainings write their checkpoints; called again, this goes
+    on where it stopped. Two cells of one name, or a study whose class is in `__main__`, where the
+    process of its analysis does not find it, is a ValueError.
+
+    Args:
+        studies: The studies, of different names.
+        budget: How much may be spent.
+        out: Folder of everything.
+        executor: Who runs the cells; None: this machine, one after the other.
+        trust: Let cells name classes from outside deltavae.
+        tables_only: Write the pages from the results that are there, and run nothing.
+        watch: Called at the start, with None, and after every event.
+
+    Returns:
+        What was written, and what failed.
+    """
+    wanted = {study.name: _cells(study, budget) for study in studies}
+    jobs = [] if tables_only else _jobs(studies, wanted, out, trust)
+    cells = {cell.key for of_study in wanted.values() for cell in of_study}
+    state, pages = State(total=len(cells), done=len(cells) - len(jobs)), []
+    unfinished = {
+        study.name: {job.key for job in jobs if any(a.study is study for a in job.wanted)}
+        for study in studies
+    }
+
+    def write_finished() -> None:
+        for study in studies:
+            if study.name in unfinished and not unfinished[study.name]:
+                del unfinished[study.name]
+                pages.append(_write(study, budget, wanted[study.name], out))
+
+    if watch is not None:
+        watch(state, None)
+    write_finished()
+    if jobs:
+        with closing((executor or LocalExecutor()).run(jobs)) as events:
+            for event in events:
+                state = state.after(event)
+                if isinstance(event, Ended):
+                    for keys in unfinished.values():
+                        keys.discard(event.key)
+                if watch is not None:
+                    watch(state, event)
+                write_finished()
+    missing = {
+        study.name: len(wanted[study.name]) - len(_results(study, wanted[study.name], out))
+        for study in studies
+    }
+    return Outcome(pages, state.failed, missing)
+
+
+def _cells(study: Study, budget: Budget) -> list[Cell]:
+    if type(study).__module__ == "__main__":
+        raise ValueError(f"study {study.name}: its class must be in a module that can be imported")
+    cells = study.cells(budget)
+    names = [cell.name for cell in cells]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"study {study.name}: several cells are named {', '.join(sorted(twice))}")
+    return cells
+
+
+def _file(study: Study, cell: Cell, out: Path) -> Path:
+    return out / study.name / "cells" / f"{cell.name}.json"
+
+
+def _result(study: Study, cell: Cell, out: Path) -> Result | None:
+    # Of another key, or damaged, it is none. Labels are those of today.
+    try:
+        result = Result.from_json(_file(study, cell, out).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return replace(result, cell=cell) if result.cell.key == cell.key else None
+
+
+def _results(study: Study, cells: Sequence[Cell], out: Path) -> list[Result]:
+    found = (_result(study, cell, out) for cell in cells)
+    return [result for result in found if result is not None]
+
+
+def _jobs(
+    studies: Sequence[Study], wanted: dict[str, list[Cell]], out: Path, trust: bool
+) -> list[Job]:
+    analyses: dict[str, list[Analysis]] = {}
+    for study in studies:
+        for cell in wanted[study.name]:
+            if _result(study, cell, out) is None:
+                run = (out / "cells" / cell.key).absolute()
+                file = _file(study, cell, out).absolute()
+                analyses.setdefault(cell.key, []).append(Analysis(study, cell, run, file))
+    return [Job(key, asked[0].run, tuple(asked), trust) for key, asked in analyses.items()]
+
+
+def _write(study: Study, budget: Budget, cells: Sequence[Cell], out: Path) -> Path:
+    results = _results(study, cells, out)
+    command = ["deltavae", "study", study.name, "--budget", budget, "--out", str(out)]
+    return write_page(
+        out / study.name,
+        study,
+        study.findings(results, budget),
+        results,
+        missing=len(cells) - len(results),
+        command=shlex.join(command),
+    )

@@ -1,0 +1,94 @@
+"""The page of a study: README.md with tables and figures, each of them in files of its own too.
+
+    README.md  command.txt  TABLE.md  TABLE.csv  FIGURE.png  FIGURE.svg
+
+Everything on it is computed from the results; every table says how many cells it lacks.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from deltavae.figures import to_png, to_svg
+from deltavae.run_folder import write_atomically
+from deltavae.studies.base import Findings, Result, Study
+
+
+def write_page(
+    folder: Path,
+    study: Study,
+    findings: Findings,
+    results: Sequence[Result],
+    *,
+    missing: int,
+    command: str,
+) -> Path:
+    """Write what a study found.
+
+    Args:
+        folder: Where to; made if it is not there.
+        study: The study.
+        findings: Its findings.
+        results: What they were drawn from.
+        missing: Cells without a result.
+        command: The command that makes the page.
+
+    Returns:
+        The page, README.md.
+    """
+    lack = f"{missing} of {len(results) + missing} cells are missing." if missing else ""
+    parts = [f"# {study.title}", study.description, findings.text]
+    if missing:
+        parts.insert(1, f"**Not complete: {lack}**")
+    for name, table in findings.tables.items():
+        shown = replace(table, caption=" ".join(text for text in (table.caption, lack) if text))
+        _write(folder / f"{name}.md", shown.markdown())
+        _write(folder / f"{name}.csv", table.csv())
+        parts.append(f"{shown.markdown()}\n([CSV]({name}.csv))")
+    for name, figure in findings.figures.items():
+        link = f"![{_heading(name)}]({name}.png)"
+        _write(folder / f"{name}.png", to_png(figure))
+        if isinstance(figure, Figure):
+            _write(folder / f"{name}.svg", to_svg(figure))
+            link += f"\n\n([SVG]({name}.svg))"
+        parts.append(link)
+    parts += [_origin(results), f"Made by\n\n```sh\n{command}\n```"]
+    _write(folder / "command.txt", f"{command}\n")
+    page = folder / "README.md"
+    _write(page, "\n\n".join(part.strip() for part in parts if part.strip()) + "\n")
+    return page
+
+
+def _origin(results: Sequence[Result]) -> str:
+    # One line: cells, time, machines, versions, commits.
+    if not results:
+        return ""
+    seconds = [float(r.origin.get("train_seconds") or 0) for r in results]
+    told = [
+        f"{len(results)} cells trained for {sum(seconds) / 3600:.2f} hours in all, "
+        f"{statistics.median(seconds) / 60:.1f} minutes in the median"
+    ]
+    distinct: tuple[tuple[str, Callable[[Result], object]], ...] = (
+        ("processor", lambda r: r.origin.get("processor")),
+        ("threads", lambda r: r.origin.get("threads")),
+        ("deltavae", lambda r: r.origin.get("deltavae")),
+        ("torch", lambda r: (r.origin.get("packages") or {}).get("torch")),
+        ("commit", lambda r: r.origin.get("commit")),
+    )
+    for name, of in distinct:
+        values = dict.fromkeys(str(of(result)) for result in results if of(result) is not None)
+        if values:
+            told.append(f"{name} {', '.join(values)}")
+    return "; ".join(told) + "."
+
+
+def _heading(name: str) -> str:
+    return name.replace("-", " ").replace("_", " ")
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    data = content.encode() if isinstance(content, str) else content
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))

@@ -1,0 +1,310 @@
+"""The engine: what is there is not done again, what is shared is done once, what fails is told."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from deltavae.studies.analysis import thinned
+from deltavae.studies.engine import State, run_studies
+from deltavae.studies.executors import Began, Executor, LocalExecutor
+from deltavae.studies.jobs import Ended
+from fake_studies import BadAnalysis, Failing, Long, Rates, Weights
+
+
+class NoExecutor(Executor):
+    """Fails the test where anything is to be run."""
+
+    workers = 1
+
+    def run(self, jobs):
+        raise AssertionError(f"to be run: {[job.key for job in jobs]}")
+
+
+def at_rest(folder: Path) -> dict[str, tuple[float, bytes]]:
+    """Every file with its time and content."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(f.relative_to(folder)): (f.stat().st_mtime_ns, f.read_bytes()) for f in files}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Both studies, run side by side, and what was told on the way."""
+    out, told = tmp_path_factory.mktemp("studies"), []
+    outcome = run_studies(
+        [Rates(), Weights()],
+        "smoke",
+        out,
+        executor=LocalExecutor(2),
+        watch=lambda state, event: told.append((state, event)),
+    )
+    return out, outcome, told
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return Path(shutil.copytree(finished[0], tmp_path / "studies"))
+
+
+def test_a_shared_cell_is_trained_once(finished):
+    out, outcome, told = finished
+    assert outcome.failed == ()
+    assert outcome.missing == {"rates": 0, "weights": 0}
+    keys = [cell.key for cell in Rates().cells("smoke")]
+    assert Weights().cells("smoke")[0].key == keys[0]
+    assert sorted(folder.name for folder in (out / "cells").iterdir()) == sorted(keys)
+    began = [event.key for _, event in told if isinstance(event, Began)]
+    ended = [event for _, event in told if isinstance(event, Ended)]
+    assert sorted(began) == sorted(keys)
+    assert [event.status for event in ended] == ["done", "done"]
+    assert (told[0][0], told[0][1]) == (State(total=2, done=0), None)
+    assert told[-1][0] == State(total=2, done=2)
+
+
+def test_cells_are_runs_of_fit(finished):
+    out = finished[0]
+    for cell in Rates().cells("smoke"):
+        config = yaml.safe_load((out / "cells" / cell.key / "config.yaml").read_text())
+        assert config["epochs"] == cell.options["epochs"]
+        steps = (out / "cells" / cell.key / "log.csv").read_text().splitlines()
+        assert len(steps) > 1
+        assert "training images" in (out / "cells" / cell.key / "fit.log").read_text()
+
+
+def test_results_hold_metrics_log_analysis_and_origin(finished):
+    out = finished[0]
+    (cell,) = Weights().cells("smoke")
+    result = json.loads((out / "weights" / "cells" / f"{cell.name}.json").read_text())
+    metrics = json.loads((out / "cells" / cell.key / "metrics.json").read_text())["test"]
+    assert result["metrics"] == metrics
+    assert metrics["rate_bits"] >= 2.0
+    with (out / "cells" / cell.key / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert result["log"]["step"] == [float(row["step"]) for row in rows]
+    parameters = metrics["params"] + metrics["aux_params"]
+    assert result["analysis"] == {"weights": parameters, "threads": 1, "nan": None}
+    assert result["origin"]["steps"] == 6  # half of eleven
+    assert result["origin"]["threads"] == 1
+    assert result["origin"]["processor"]
+    assert str(out) not in json.dumps(result)  # no path of this machine
+
+
+def test_pages_open_on_their_own(finished):
+    out, outcome, _ = finished
+    assert sorted(outcome.pages) == [out / name / "README.md" for name in ("rates", "weights")]
+    folder = out / "rates"
+    page = (folder / "README.md").read_text()
+    assert page.startswith("# Rates\n\nRates of tiny trainings.\n\n2 rates.\n")
+    assert (folder / "rates.md").read_text() in page
+    assert "missing" not in page
+    assert "2 cells trained for" in page
+    for name in ("plot.png", "plot.svg", "picture.png", "rates.csv"):
+        assert f"({name})" in page
+        assert (folder / name).stat().st_size > 0
+    assert not (folder / "picture.svg").exists()
+    with (folder / "rates.csv").open() as file:
+        assert [float(row["rate"]) >= float(row["δ"]) for row in csv.DictReader(file)] == [
+            True
+        ] * 2
+    command = f"deltavae study rates --budget smoke --out {out}"
+    assert (folder / "command.txt").read_text() == f"{command}\n"
+    assert command in page
+    assert "weights." in (out / "weights" / "README.md").read_text()
+
+
+def test_what_is_done_is_not_done_again(copy):
+    before = at_rest(copy / "cells"), at_rest(copy / "rates" / "cells")
+    outcome = run_studies([Rates(), Weights()], "smoke", copy, executor=NoExecutor())
+    assert outcome.missing == {"rates": 0, "weights": 0}
+    assert (at_rest(copy / "cells"), at_rest(copy / "rates" / "cells")) == before
+
+
+def test_a_run_that_is_trained_is_only_analysed(copy):
+    (cell,) = Weights().cells("smoke")
+    shutil.rmtree(copy / "weights")
+    before = at_rest(copy / "cells" / cell.key)
+    outcome = run_studies([Weights()], "smoke", copy)
+    assert outcome.missing == {"weights": 0}
+    after = at_rest(copy / "cells" / cell.key)
+    assert {name for name in after if after[name] != before.get(name)} <= {".lock", "analysis.log"}
+
+
+def test_tables_need_no_run_folders(copy):
+    page = (copy / "rates" / "README.md").read_text()
+    shutil.rmtree(copy / "cells")
+    for file in (copy / "rates").glob("*.*"):
+        file.unlink()
+    outcome = run_studies([Rates()], "smoke", copy, executor=NoExecutor(), tables_only=True)
+    assert outcome.missing == {"rates": 0}
+    expected = page.replace(str(copy), "X")
+    assert (copy / "rates" / "README.md").read_text().partition("Made by")[0] == (
+        expected.partition("Made by")[0]
+    )
+    assert (copy / "rates" / "plot.svg").is_file()
+
+
+def test_tables_say_what_they_lack(copy):
+    (copy / "rates" / "cells" / "4bits.json").unlink()
+    outcome = run_studies([Rates()], "smoke", copy, tables_only=True)
+    assert outcome.missing == {"rates": 1}
+    lack = "1 of 2 cells are missing."
+    assert lack in (copy / "rates" / "rates.md").read_text()
+    assert f"**Not complete: {lack}**" in (copy / "rates" / "README.md").read_text()
+
+
+def test_a_result_of_other_options_or_a_damaged_one_is_none(copy):
+    file = copy / "rates" / "cells" / "4bits.json"
+    changed = json.loads(file.read_text())
+    changed["cell"]["options"]["epochs"] = 7
+    file.write_text(json.dumps(changed))
+    assert run_studies([Rates()], "smoke", copy, tables_only=True).missing == {"rates": 1}
+    file.write_text("{")
+    assert run_studies([Rates()], "smoke", copy, tables_only=True).missing == {"rates": 1}
+
+
+def test_labels_are_those_of_today(copy):
+    file = copy / "rates" / "cells" / "4bits.json"
+    changed = json.loads(file.read_text())
+    changed["cell"]["labels"] = {"bits": 99}
+    file.write_text(json.dumps(changed))
+    run_studies([Rates()], "smoke", copy, tables_only=True)
+    assert "| 99" not in (copy / "rates" / "rates.md").read_text()
+
+
+def test_a_failed_cell_is_told_and_the_others_go_on(copy):
+    events = []
+    outcome = run_studies(
+        [Failing()], "smoke", copy, watch=lambda state, event: events.append((state, event))
+    )
+    (failed,) = outcome.failed
+    assert failed.key.startswith("wrong-")
+    assert failed.tail.splitlines()[-1] == "deltavae: --delta-bits: must be above 0, got -1.0"
+    assert outcome.missing == {"failing": 1}
+    assert events[-1][0] == State(total=2, done=1, failed=(failed,))
+    assert "1 of 2 cells are missing." in (copy / "failing" / "rates.md").read_text()
+
+
+def test_a_failed_analysis_is_told(copy):
+    outcome = run_studies([BadAnalysis()], "smoke", copy)
+    (failed,) = outcome.failed
+    assert failed.tail.splitlines()[-1] == "RuntimeError: nothing to be seen here"
+    assert not (copy / "bad-analysis" / "cells").exists()
+
+
+def test_two_cells_of_one_name_are_refused(tmp_path):
+    class Twice(Rates):
+        def cells(self, budget):
+            return super().cells(budget) * 2
+
+    with pytest.raises(ValueError, match="several cells are named 2bits, 4bits"):
+        run_studies([Twice()], "smoke", tmp_path)
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def child_of(folder: Path) -> int:
+    """Process of the training in a run folder."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if "fit" in words and str(folder) in words:
+                return int(entry.name)
+    raise AssertionError(f"no training in {folder}")
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_checkpoints_and_the_next_run_goes_on(tmp_path):
+    (cell,) = Long().cells("smoke")
+    folder = tmp_path / "cells" / cell.key
+
+    def interrupt():
+        wait_for((folder / "checkpoints" / "last.ckpt").is_file)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_studies([Long()], "smoke", tmp_path)
+    assert "stopped at step" in (folder / "fit.log").read_text()
+    step = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < step < 200
+    assert not (folder / "metrics.json").exists()
+    assert not (tmp_path / "long").exists()
+    outcome = run_studies([Long()], "smoke", tmp_path)
+    assert outcome.missing == {"long": 0}
+    steps = [line.split(",")[0] for line in (folder / "log.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(set(steps), key=float)  # none twice: it went on
+    assert json.loads((folder / "provenance.json").read_text())["steps"] == float(steps[-1])
+
+
+@pytest.mark.slow
+def test_a_killed_training_is_begun_again(tmp_path):
+    (cell,) = Long().cells("smoke")
+    folder = tmp_path / "cells" / cell.key
+
+    def kill():
+        wait_for((folder / "checkpoints" / "last.ckpt").is_file)
+        os.kill(child_of(folder), signal.SIGKILL)
+
+    threading.Thread(target=kill).start()
+    outcome = run_studies([Long()], "smoke", tmp_path)
+    assert (outcome.failed, outcome.missing) == ((), {"long": 0})
+    assert (folder / "fit.log").read_text().count("training images") == 2
+
+
+@pytest.mark.slow
+def test_two_commands_share_a_cell_without_training_it_twice(tmp_path):
+    outcomes = []
+    threads = [
+        threading.Thread(
+            target=lambda study=study: outcomes.append(run_studies([study], "smoke", tmp_path))
+        )
+        for study in (Rates(), Weights())
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [outcome.failed for outcome in outcomes] == [(), ()]
+    shared = tmp_path / "cells" / Weights().cells("smoke")[0].key
+    assert (shared / "fit.log").read_text().count("training images") == 1
+
+
+def test_log_is_thinned_to_its_held_out_rows_and_its_ends():
+    rows = [{"step": float(i), "loss": 1 / (i + 3)} for i in range(1000)]
+    for i in range(10, 1000, 100):
+        rows[i]["val_elbo_bpd"] = 3.0
+    rows[7]["loss"] = float("nan")
+    log = thinned(rows)
+    assert {len(column) for column in log.values()} == {len(log["step"])}
+    assert 90 <= len(log["step"]) <= 100
+    assert (log["step"][0], log["step"][-1]) == (0.0, 999.0)
+    assert log["step"] == sorted(log["step"])
+    assert log["val_elbo_bpd"].count(3.0) == 10
+    assert log["loss"][0] == 0.3333333
+    short = thinned(rows[:20])
+    assert short["step"] == [float(i) for i in range(20)]
+    assert short["loss"][7] is None
+    assert thinned([]) == {}
+    many = thinned([{"step": float(i), "val_x": 0.0} for i in range(1000)])
+    assert len(many["step"]) <= 100
+
+
+def test_local_executor_needs_a_worker():
+    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+        LocalExecutor(0)
