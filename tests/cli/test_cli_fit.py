@@ -32,8 +32,11 @@ FACTS = {
     *("examples", "dims", "params", "train_seconds", "committed_rate_bits", "iwae_samples"),
     *("mutual_information_cap_bits", "active_units", "latent_units"),
 }
-BESIDE = {"split", "aux_params", "binarisation", "rate_terms_bits", "warnings"}
-OF_LATENTS = (MEANS | {f"{name}_se" for name in MEANS} | FACTS | {"rate_terms_bits"}) - {
+BESIDE = {
+    *("split", "aux_params", "binarisation", "rate_terms_bits", "warnings"),
+    *("floor", "mean_rate_floor_bits"),
+}
+OF_LATENTS = (MEANS | {f"{name}_se" for name in MEANS} | FACTS | {"rate_terms_bits", "floor"}) - {
     *("distortion_bits", "distortion_bits_se", "elbo_bpd", "elbo_bpd_se"),
     *("baseline_accuracy", "baseline_accuracy_se"),
     *("examples", "dims", "params", "train_seconds", "iwae_samples"),
@@ -70,7 +73,8 @@ def test_run_folder_holds_what_is_promised(finished, kind):
 def test_metrics_have_the_names_that_are_promised(finished, kind):
     metrics = metrics_of(finished(kind)[0])
     assert set(metrics) == MEANS | {f"{name}_se" for name in MEANS} | FACTS | BESIDE
-    null = {name for name, value in metrics.items() if value is None} - {"binarisation"}
+    null = {name for name, value in metrics.items() if value is None}
+    null -= {"binarisation", "mean_rate_floor_bits"}
     assert null == (OF_LATENTS if kind == "none" else set())
     assert (metrics["examples"], metrics["dims"]) == (8, 16)
     assert metrics["train_seconds"] > 0
@@ -219,6 +223,31 @@ def test_checkpoint_that_cannot_be_continued_is_told(own):
     ended = run("fit", "--run-dir", own, "--resume")
     assert ended.status == 2
     assert "last.ckpt: of another model than" in ended.error
+
+
+def test_checkpoint_of_another_version_is_told(own):
+    checkpoint = own / "checkpoints" / "last.ckpt"
+    state = torch.load(checkpoint, weights_only=True)
+    for old in ({k: v for k, v in state.items() if k != "average"}, [1, 2]):
+        torch.save(old, checkpoint)
+        ended = run("fit", "--run-dir", own, "--resume")
+        assert ended.status == 2
+        assert "last.ckpt: written by another version of deltavae" in ended.error
+        assert ended.error.endswith("or train anew in another --run-dir")
+
+
+@pytest.mark.parametrize("holdout", [0, 6])
+def test_run_is_not_continued_with_another_holdout(own, holdout):
+    config = own / "config.yaml"
+    config.write_text(config.read_text().replace("holdout: 0", "holdout: 5"))
+    before = (own / "report.html").read_bytes()
+    ended = run("fit", "--run-dir", own, "--resume", "--holdout", holdout)
+    assert ended.status == 2
+    assert ended.error.startswith(f"--holdout: {own} holds out 5 images, got {holdout}: ")
+    assert ended.err.count("\n") == 1
+    assert (own / "report.html").read_bytes() == before
+    config.write_text(config.read_text().replace("holdout: 5", "holdout: 0"))
+    assert run("fit", "--run-dir", own, "--resume", "--holdout", 0).status == 0  # as it was
 
 
 def test_run_is_not_continued_on_images_of_another_shape(own):

@@ -9,7 +9,7 @@ from evaluation_toy import every_event, toy_model
 from deltavae import evaluation
 from deltavae.data import Dataset, Split
 from deltavae.evaluation import encode_images, evaluate
-from deltavae.latents import AR1, Standard
+from deltavae.latents import AR1, BatchNorm, LearnedPrior, Standard
 
 MEANS = (
     "rate_bits",
@@ -28,12 +28,14 @@ MEANS = (
 )
 LATENT = (
     "committed_rate_bits",
+    "floor",
     "mutual_information_cap_bits",
     "active_units",
     "latent_units",
     "rate_terms_bits",
 )
 OTHERS = (
+    "mean_rate_floor_bits",
     "split",
     "examples",
     "dims",
@@ -68,7 +70,8 @@ def test_names_and_types(full):
     _, metrics = full
     assert set(metrics) == NAMES
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
-    assert [name for name in NAMES - {"binarisation"} if metrics[name] is None] == []
+    null = {"binarisation", "mean_rate_floor_bits"}  # no image of two levels, no floor of means
+    assert [name for name in NAMES - null if metrics[name] is None] == []
     assert (metrics["split"], metrics["examples"], metrics["dims"]) == ("test", 36, 4)
 
 
@@ -118,8 +121,6 @@ def test_the_probe_reads_what_the_labels_are(full):
     assert m["probe_accuracy_se"] == pytest.approx(math.sqrt(p * (1 - p) / 35))  # binomial
 
 
-def test_metrics_are_a_function_of_the_seed_and_not_of_the_batch_size():
-    model = toy_model(AR1(3, [0.5, 0.9]), aux=True)
 def test_a_probe_on_draws_shows_the_collapse_that_a_probe_on_means_hides():
     model, data = toy_model(Standard(2, 2)), dataset()
     with torch.no_grad():
@@ -136,6 +137,8 @@ def test_a_probe_on_draws_shows_the_collapse_that_a_probe_on_means_hides():
     assert collapsed["probe_draw_accuracy"] == pytest.approx(0.5, abs=4 * 0.5 / 6)  # chance
 
 
+def test_metrics_are_a_function_of_the_seed_and_not_of_the_batch_size():
+    model = toy_model(AR1(3, [0.5, 0.9]), aux=True)
 
     def run(seed, batch_size):
         return evaluate(model, dataset(), importance_samples=3, seed=seed, batch_size=batch_size)
@@ -257,11 +260,13 @@ def test_bad_arguments():
 # The verdict.
 
 
-def verdict(delta, rate, information, *, se=0.0, rate_se=0.0, cap=13.0):
+def verdict(delta, rate, information, *, se=0.0, rate_se=0.0, cap=13.0, floor="example"):
     return evaluation.warnings(
         {
             "examples": round(2**cap),
-            "committed_rate_bits": delta,
+            "committed_rate_bits": delta if floor == "example" else 0.0,
+            "floor": floor,
+            "mean_rate_floor_bits": delta if floor == "mean" else None,
             "rate_bits": rate,
             "rate_bits_se": rate_se,
             "mutual_information_bits": information,
@@ -323,3 +328,41 @@ def test_a_model_at_its_floor_is_warned_of():
     assert m["aggregate_kl_bits"] == pytest.approx(m["committed_rate_bits"])
     assert m["active_units"] == 0
     assert COMMITTED in m["warnings"][0]
+
+
+def test_floor_of_a_batch_mean_is_told_apart():
+    figures = (10.0, 10.4, 0.4)
+    (text,) = verdict(*figures, floor="mean")
+    assert COMMITTED in text
+    assert "its floor in training 10.00 bits" in text
+    (text,) = verdict(10.0, 9.0, 5.0, floor="mean")
+    assert "lies below the floor of 10.00 bits, which holds in training only" in text
+    assert verdict(10.0, 9.0, 5.0, rate_se=0.6, floor="mean") == []
+    model = toy_model(BatchNorm.from_rate(5.0, n=2, d=1))
+    m = evaluate(model, dataset(), probe=False)
+    assert (m["floor"], m["committed_rate_bits"]) == ("mean", 0.0)
+    assert m["mean_rate_floor_bits"] == pytest.approx(5 / math.log(2))
+    assert evaluate(toy_model(Standard(2, 1)), dataset())["mean_rate_floor_bits"] is None
+
+
+def test_rate_under_a_learned_prior_is_that_of_the_draw_and_so_are_the_bounds():
+    latents = LearnedPrior(2, 1, hidden=3)
+    generator = torch.Generator().manual_seed(0)
+    for p in latents.parameters():
+        p.data = 0.5 * torch.randn(p.shape, generator=generator)
+    model, data = toy_model(latents), dataset()
+    m = evaluate(model, data, importance_samples=50, probe=False)
+    # Exact −log p(x) by a grid over z: below both bounds, and near the importance-weighted one.
+    axis = torch.linspace(-9, 9, 181, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)[..., None]
+    log_p = []
+    with torch.no_grad():
+        prior = model.latents.log_prior(grid) + 2 * math.log(0.1)
+        for x in torch.from_numpy(data.test.images):
+            many = x.expand(len(grid), *x.shape)
+            log_p.append(torch.logsumexp(model.decoder.log_prob(many, grid) + prior, 0))
+    exact = -torch.stack(log_p).mean().item() / (4 * math.log(2))
+    assert exact < m["iwae_bpd"] < m["elbo_bpd"]
+    assert m["iwae_bpd"] == pytest.approx(exact, abs=4 * m["iwae_bpd_se"])
+    assert m["committed_rate_bits"] == 0.0
+    assert m["rate_bits"] > 0

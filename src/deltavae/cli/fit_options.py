@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from jsonargparse import ActionYesNo
 
+from deltavae.cli.device_options import add_device
 from deltavae.cli.options import (
     MAX_SEED,
     add_config,
@@ -96,7 +97,8 @@ def add_fit(parser: Any) -> None:
     _add_rate(parser.add_argument_group("committed rate"))
     _add_model(parser)
     _add_training(parser.add_argument_group("training"))
-    _add_device(parser.add_argument_group("device (of Lightning's Trainer)"))
+    _add_lagging(parser.add_argument_group("lagging inference (a rival; off)"))
+    add_device(parser.add_argument_group("device (of Lightning's Trainer)"))
     end = parser.add_argument_group("after training")
     end.add_argument(
         "--prior_steps",
@@ -275,51 +277,33 @@ def _add_training(group: Any) -> None:
     )
 
 
-def _add_device(group: Any) -> None:
+def _add_lagging(group: Any) -> None:
     group.add_argument(
-        "--trainer.accelerator",
-        type=Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
-        default="auto",
-        help="auto takes a GPU where there is one",
+        "--lagging.inner_steps",
+        type=whole(0),
+        default=0,
+        metavar="K",
+        help="to begin with, K steps move the encoder alone, then one moves decoder and prior, "
+        "and so on until I(x;z) no longer rises; 0: every step moves everything",
     )
     group.add_argument(
-        "--trainer.devices",
-        type=int | str,
+        "--lagging.check_every",
+        type=whole(1),
+        default=500,
+        metavar="N",
+        help="steps between two estimates of I(x;z), on held-out images where there are any",
+    )
+    group.add_argument(
+        "--lagging.patience",
+        type=whole(1),
         default=1,
         metavar="N",
-        help="number of devices or, on a CPU, of processes; every batch is shared among them",
+        help="estimates in a row without a rise that end this phase",
     )
     group.add_argument(
-        "--trainer.strategy",
-        type=str,
-        default="auto",
-        metavar="NAME",
-        help="how several devices work together, for example ddp",
-    )
-    group.add_argument(
-        "--trainer.num_nodes", type=whole(1), default=1, metavar="N", help="number of machines"
-    )
-    group.add_argument(
-        "--trainer.deterministic",
-        type=bool,
-        default=False,
-        help="refuse operations whose result may differ from run to run (on a GPU)",
-    )
-    group.add_argument(
-        "--trainer.benchmark",
-        type=bool,
-        default=False,
-        help="let cuDNN choose the fastest convolutions",
-    )
-    group.add_argument(
-        "--trainer.detect_anomaly",
-        type=bool,
-        default=False,
-        help="name the operation that made a NaN (slow)",
-    )
-    group.add_argument(
-        "--trainer.profiler",
-        type=Literal["simple", "advanced", "pytorch"] | None,
-        metavar="{simple,advanced,pytorch}",
-        help="print where the time goes",
+        "--lagging.examples",
+        type=whole(1),
+        default=1000,
+        metavar="N",
+        help="images of an estimate at most, the first N; it cannot exceed log N",
     )

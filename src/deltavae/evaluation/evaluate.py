@@ -1,12 +1,14 @@
 """The metrics of one model on one split of a data set, in bits.
 
-    neg_elbo = distortion + rate,   rate ≥ δ,
+    neg_elbo = distortion + rate,   rate ≥ δ for each example,
     E rate = I(x;z) + KL(q(z) ‖ p),   I(x;z) ≤ E aux_rate.
 
 `_bits` are per example, `_bpd` per dimension of x. elbo_bpd and its kin are upper bounds of
 −log₂ p(x) per dimension; without latents elbo_bpd is exact, and every entry that speaks of latents
 is null. mutual_information_bits is a lower bound that cannot exceed its cap, log₂ examples;
-aggregate_kl_bits, rate less information, an upper bound of KL(q(z) ‖ p). Beside every mean m of N
+aggregate_kl_bits, rate less information, an upper bound of KL(q(z) ‖ p). floor says whose the
+floor is: of each "example", δ, or of the "mean" over a training batch, mean_rate_floor_bits, where
+no example has one, in evaluation neither (`latents.batch_norm`). Beside every mean m of N
 figures, one per example, stands its standard error m_se = s/√N, where s² has N − 1 degrees of
 freedom (null at N = 1).
 
@@ -127,7 +129,24 @@ def warnings(metrics: Metrics) -> list[str]:
     """
     if metrics["mutual_information_bits"] is None:
         return []
-    delta, rate = metrics["committed_rate_bits"], metrics["rate_bits"]
+    return [*_below_mean_floor(metrics), *_verdict(metrics)]
+
+
+def _below_mean_floor(metrics: Metrics) -> list[str]:
+    floor, rate = metrics.get("mean_rate_floor_bits"), metrics["rate_bits"]
+    if floor is None or rate >= floor - 2.0 * (metrics["rate_bits_se"] or 0.0):
+        return []
+    return [
+        f"the rate, {rate:.2f} bits, lies below the floor of {floor:.2f} bits, which holds in "
+        "training only, for the mean over a batch, while the raw means vary by much more than ε"
+    ]
+
+
+def _verdict(metrics: Metrics) -> list[str]:
+    # Where no example has a floor, the one of the batch's mean stands for δ.
+    of_mean = metrics.get("floor") == "mean"
+    delta = metrics["mean_rate_floor_bits" if of_mean else "committed_rate_bits"]
+    which, rate = "its floor in training" if of_mean else "its floor", metrics["rate_bits"]
     information = metrics["mutual_information_bits"]
     cap = metrics["mutual_information_cap_bits"]
     slack = 2.0 * (metrics["mutual_information_bits_se"] or 0.0)
@@ -143,7 +162,7 @@ def warnings(metrics: Metrics) -> list[str]:
     if delta > 0 and rate - delta < FLOOR_MARGIN * delta + rate_slack:
         return [
             f"the rate is committed, the information is not: the rate is {rate:.2f} bits, "
-            f"its floor {delta:.2f} bits, but I(x;z) only about {information:.2f} bits; try a "
+            f"{which} {delta:.2f} bits, but I(x;z) only about {information:.2f} bits; try a "
             "longer training, another δ, minimiser_units, or a weaker decoder"
         ]
     if delta == 0 and rate < near_zero + rate_slack:
@@ -235,10 +254,14 @@ def _mean_and_error(values: Float64[Tensor, " m"]) -> tuple[float, float | None]
 def _latent_facts(model: DeltaVAE, q: Posterior | None, terms: Terms) -> Metrics:
     latents = model.latents
     if latents is None or q is None or terms.rate_terms is None:
-        names = ("committed_rate_bits", "mutual_information_cap_bits", "rate_terms_bits")
-        return dict.fromkeys((*names, "active_units", "latent_units"))
+        names = ("committed_rate_bits", "floor", "mean_rate_floor_bits", "rate_terms_bits")
+        others = ("mutual_information_cap_bits", "active_units", "latent_units")
+        return dict.fromkeys((*names, *others))
+    on_mean = latents.floor == "mean"
     return {
         "committed_rate_bits": nats_to_bits(latents.committed_rate),
+        "floor": latents.floor,
+        "mean_rate_floor_bits": nats_to_bits(latents.mean_rate_floor) if on_mean else None,
         "mutual_information_cap_bits": nats_to_bits(math.log(len(q.mu))),
         "rate_terms_bits": nats_to_bits(terms.rate_terms.mean(0)).tolist(),
         "active_units": active_units(q.mu, latents.sigma_star.cpu()),

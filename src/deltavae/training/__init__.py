@@ -3,6 +3,7 @@
 from deltavae.training.averaging import WeightAverage
 from deltavae.training.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from deltavae.training.compilation import compiled_training
+from deltavae.training.lagging import LaggingInference
 from deltavae.training.log import CSVLog, read_log
 from deltavae.training.loop import DeltaVAEDataModule, Outcome, refit_moments, refit_prior, train
 from deltavae.training.module import DeltaVAEModule, TrainingDivergedError
@@ -13,6 +14,7 @@ __all__ = [
     "CSVLog",
     "DeltaVAEDataModule",
     "DeltaVAEModule",
+    "LaggingInference",
     "Outcome",
     "RunCheckpoint",
     "TrainingDivergedError",
