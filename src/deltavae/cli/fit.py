@@ -45,7 +45,9 @@ from deltavae.units import nats_to_bits
 def fit(options: Options) -> int:
     """Train, refit the auxiliary prior, evaluate, report."""
     run, resume = RunFolder(options["run_dir"]), options["resume"]
-    if is_main_process() and not resume:
+    if resume:
+        _check_holdout(run, options["holdout"])
+    elif is_main_process():
         _check_new(run)
     data = load_dataset(options)
     config = _resolved(options, data)
@@ -90,6 +92,15 @@ def _check_new(run: RunFolder) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise ValueError(f"--run-dir: must be a folder, {run.path} is a file")
     check_writable("--run-dir", run.path)
+
+
+def _check_holdout(run: RunFolder, holdout: int) -> None:
+    begun = run.read_config().get("holdout") or 0
+    if holdout != begun:
+        raise ValueError(
+            f"--holdout: {run.path} holds out {begun} images, got {holdout}: a run goes on with "
+            "the training images that it began with; leave it out, or take a new --run-dir"
+        )
 
 
 def _resolved(options: Options, data: Dataset) -> Options:
@@ -152,12 +163,18 @@ def _checkpoint(run: RunFolder, module: DeltaVAEModule) -> Mapping[str, Any]:
         state: Mapping[str, Any] = torch.load(
             run.checkpoint, map_location="cpu", weights_only=True
         )
-        saved = {name: value.shape for name, value in state["state_dict"].items()}
-        ended = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
-        step, _, _ = state["global_step"], state["deltavae"]["seconds"], state["average"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"{run.checkpoint}: damaged or truncated: {reason}") from error
+    try:
+        saved = {name: value.shape for name, value in state["state_dict"].items()}
+        ended = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+        step, _, _ = state["global_step"], state["deltavae"]["seconds"], state["average"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{run.checkpoint}: written by another version of deltavae (without {error}): go on "
+            "with the version that began the run, or train anew in another --run-dir"
+        ) from error
     if ended and module.steps > step:
         raise ValueError(
             f"--epochs: {run.path} was trained to its end, {step} steps, and cannot be prolonged: "
@@ -193,7 +210,7 @@ def _train(
             run.write_config(config)
             _introduce(module.model, data, run)
 
-    def seed(trainer: Any, *_: Any) -> None:
+    def seed(trainer: Any, _: Any, stage: str) -> None:
         _seed_process(options["seed"], trainer.global_rank)
 
     try:
