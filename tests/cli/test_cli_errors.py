@@ -283,6 +283,14 @@ COMPLETE = ("sample", "@good", "--out", "@x.png", "--complete-from", "@good/0.pn
             "--rows: only with --complete-from",
         ),
         (
+            ("sample", "@good", "--out", "@x.png", "--candidates", "64"),  # the default, but said
+            "--candidates: only with --complete-from",
+        ),
+        (
+            ("describe", "--epochs", "3", "@good"),
+            "good: CONFIG comes first, ahead of the options",
+        ),
+        (
             (*COMPLETE, "--rows", "2", "--fixed-latent", "2"),
             "--fixed-latent: not with --complete-from",
         ),

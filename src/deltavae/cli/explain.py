@@ -40,7 +40,9 @@ def explain(message: str, parser: Any) -> str:
     """
     unknown = re.match(r"[Uu]nrecognized arguments: ([^\s=]+)", message)
     if unknown and not unknown[1].startswith("--"):
-        return f"unexpected argument {unknown[1]}"
+        named = parser.prog.endswith(" describe")
+        hint = ": CONFIG comes first, ahead of the options" if named else ""
+        return f"unexpected argument {unknown[1]}{hint}"
     refused = unknown or re.match(r"Option '([^']+)' is not accepted", message)
     if refused:
         flags = sorted({_dashed(flag) for flag in _flags(parser) if "help" not in flag})

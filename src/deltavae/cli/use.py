@@ -17,6 +17,8 @@ from deltavae.model import DeltaVAE
 from deltavae.report import build_report
 from deltavae.run_folder import RunFolder, load, write_atomically
 
+CANDIDATES = 64  # for the z of a completion, where nothing else is said
+
 
 def evaluate(options: Options) -> int:
     """Measure a run and write its metrics."""
@@ -68,15 +70,16 @@ def _check_sample(options: Options) -> None:
         raise ValueError("--fixed-latent: not with --complete-from")
     if completing and not rows:
         raise ValueError("missing: --rows, the number of rows that --complete-from is to keep")
-    if rows and not completing:
-        raise ValueError("--rows: only with --complete-from")
+    for name in ("rows", "candidates"):
+        if options[name] is not None and not completing:
+            raise ValueError(f"--{name}: only with --complete-from")
 
 
 def _complete(
     model: DeltaVAE, options: Options, settings: Options
 ) -> tuple[UInt8[np.ndarray, "m c h w"], int]:
     # Images for a grid, or for an array the completions alone; and the grid's columns.
-    rows, count, candidates = options["rows"], options["n"], options["candidates"]
+    rows, count, candidates = options["rows"], options["n"], options["candidates"] or CANDIDATES
     levels, (c, h, w) = model.decoder.likelihood.levels, model.decoder.event_shape
     if rows > h:
         raise ValueError(f"--rows: must be in 0..{h}, got {rows}")
