@@ -415,6 +415,27 @@ def test_rate_against_delta():
     assert "at that floor" not in said(beyond)
 
 
+@pytest.mark.parametrize(
+    ("lower", "upper", "told"),
+    [
+        (3.0, 4.0, "at least 3.000 ± 0.012 and at most 4.000 ± 0.001 bits are"),
+        (0.012, 0.006, "about 0.006 ± 0.001 bits or less are"),  # within two standard errors
+        (0.012, -0.02, "at least 0.012 ± 0.012 and at most -0.020 ± 0.001 bits are"),  # beyond
+        (0.012, None, "at least 0.012 ± 0.012 bits are"),
+        (None, 0.006, "at most 0.006 ± 0.001 bits are"),
+    ],
+)
+def test_bounds_of_the_information_that_changed_places(lower, upper, told):
+    metrics = {
+        "mutual_information_bits": lower,
+        "mutual_information_bits_se": 0.012,
+        "aux_rate_bits": upper,
+        "aux_rate_bits_se": 0.001,
+    }
+    text = said(result(rate_bits=10.0, committed_rate_bits=10.0, **metrics))
+    assert f"Of this rate {told} information about the example." in text
+
+
 def test_floor_without_information_is_a_warning():
     metrics = {
         "committed_rate_bits": 10.0,

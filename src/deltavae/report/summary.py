@@ -208,11 +208,20 @@ def _rate_sentences(result: Result, split: str) -> Iterator[str]:
         )
     else:
         yield f"{name} commits nothing (δ = 0), as an ordinary VAE. {_survival(result, split)}"
-    lower, upper = result.get("mutual_information_bits"), result.get("aux_rate_bits")
-    bounds = [f"at least {result.show('mutual_information_bits')}"] if lower is not None else []
-    bounds += [f"at most {result.show('aux_rate_bits')}"] if upper is not None else []
-    if bounds:
-        yield f"Of this rate {' and '.join(bounds)} bits are information about the example."
+    yield from _information_sentences(result)
+
+
+def _information_sentences(result: Result) -> Iterator[str]:
+    keys = ("mutual_information_bits", "aux_rate_bits")
+    (lower, upper), (least, most) = map(result.get, keys), map(result.show, keys)
+    noise = 2 * math.hypot(*map(result.se, keys))
+    bounds = [f"at least {least}"] if lower is not None else []
+    bounds += [f"at most {most}"] if upper is not None else []
+    told = f"{' and '.join(bounds)} bits" if bounds else ""
+    if lower is not None and upper is not None and upper < lower <= upper + noise:
+        told = f"about {most} bits or less"  # the estimates, not the bounds, have changed places
+    if told:
+        yield f"Of this rate {told} are information about the example."
 
 
 def _survival(result: Result, split: str) -> str:
