@@ -320,7 +320,14 @@ def test_validation_measures_the_average_as_evaluate_does(tmp_path):
     assert [row["step"] for row in log] == [4, 5, 8, 10]
     assert ["val_elbo_bpd" in row for row in log] == [True, False, True, True]
     final = evaluate(model, data, split="val", limit=7, seed=0, probe=False)
-    for name in ("elbo_bpd", "distortion_bits", "rate_bits", "aux_rate_bits"):
+    for name in (
+        "elbo_bpd",
+        "distortion_bits",
+        "rate_bits",
+        "aux_rate_bits",
+        "mutual_information_bits",
+        "active_units",
+    ):
         assert log[-1][f"val_{name}"] == pytest.approx(final[name], rel=1e-9)
     without, _, _ = fit(tmp_path / "b", val_every=0, **settings)
     for name, value in without.state_dict().items():  # measuring leaves no trace

@@ -11,7 +11,12 @@ import lightning.pytorch as pl
 import torch
 
 from deltavae.data import Split
-from deltavae.evaluation import draw_terms, encode_images
+from deltavae.evaluation import (
+    active_units,
+    draw_terms,
+    encode_images,
+    mutual_information,
+)
 from deltavae.model import DeltaVAE
 from deltavae.terms import Terms
 from deltavae.training.averaging import WeightAverage
@@ -85,8 +90,9 @@ class Validation(pl.Callback):
             model: The model.
 
         Returns:
-            val_elbo_bpd, val_distortion_bits and, with latents, val_rate_bits, and, with an
-            auxiliary prior, val_aux_rate_bits.
+            val_elbo_bpd, val_distortion_bits; with latents val_rate_bits, val_active_units and
+            val_mutual_information_bits, a lower bound of at most log₂ images; with an auxiliary
+            prior val_aux_rate_bits.
         """
         generator = torch.Generator().manual_seed(self.seed)
         q = None if model.latents is None else encode_images(model, self.images)
@@ -97,7 +103,12 @@ class Validation(pl.Callback):
             "val_distortion_bits": nats_to_bits(float(terms.distortion.mean())),
         }
         if q is not None:
+            assert model.latents is not None
+            information = mutual_information(q, generator).mean()
             figures["val_rate_bits"] = nats_to_bits(float(terms.rate.mean()))
+            figures["val_mutual_information_bits"] = nats_to_bits(float(information))
+            units = active_units(q.mu, model.latents.sigma_star.cpu())
+            figures["val_active_units"] = float(units)
         if terms.aux_rate is not None:
             figures["val_aux_rate_bits"] = nats_to_bits(float(terms.aux_rate.mean()))
         return figures
