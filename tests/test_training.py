@@ -120,6 +120,10 @@ def command(data: Path, folder: Path, *more: str) -> list[str]:
 
 
 EVERYTHING = ("--augment", "flip", "--holdout", "8", "--val-every", "7", "--val-examples", "5")
+RIVALS = (
+    *("--latents", "BatchNorm", "--objective", "ControlVAE", "--objective.bits", "6"),
+    *("--lagging.inner-steps", "2", "--lagging.check-every", "5", "--lagging.patience", "5"),
+)
 needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 
 
@@ -127,6 +131,7 @@ needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs
     ("how", "more"),
     [
         (signal.SIGKILL, EVERYTHING),
+        pytest.param(signal.SIGKILL, (*RIVALS, *EVERYTHING), marks=pytest.mark.slow),
         pytest.param(
             signal.SIGKILL, ("--compile", *EVERYTHING), marks=[pytest.mark.slow, needs_a_compiler]
         ),

@@ -122,7 +122,7 @@ OPTIONS = [
     # Classes.
     ("--encoder anticausal", "--encoder: must be one of anti-causal, non-causal"),
     ("--latents ar1", "got ar1: did you mean AR1?"),
-    ("--latents AR2", "must be one of none, AR1, Independent, Standard, got AR2"),
+    ("--latents AR2", "must be one of none, AR1, BatchNorm, Independent, LearnedPrior, Standard"),
     ("--decoder PixelCNN", "got PixelCNN: did you mean GatedPixelCNN?"),
     ("--decoder=[1", "--decoder: must be one of GatedPixelCNN"),
     ("--decoder deltavae.latents.AR1", "--decoder: must be one of GatedPixelCNN"),

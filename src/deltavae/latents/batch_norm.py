@@ -17,7 +17,8 @@ and (2) says nothing. Each process normalises its own share of a batch.
 Zhu et al., A Batch Normalized Inference Network Keeps the KL Vanishing Away, ACL 2020, section 3,
 https://arxiv.org/abs/2004.12976
 Deviations: no learnable shift of μ (it could only raise the bound, by ½ shift² per unit); every
-step and channel is normalised by itself.
+step and channel is normalised by itself; ε is 1e-8 in the place of torch's 1e-5, for the raw means
+of this project's encoders can begin with v near 1e-5, where a larger ε takes the floor away.
 """
 
 import math
@@ -59,7 +60,7 @@ class BatchNorm(Latents):
     running_variance: Float[Tensor, "n d"]
 
     def __init__(
-        self, n: int, d: int, gamma: float, epsilon: float = 1e-5, momentum: float = 0.1
+        self, n: int, d: int, gamma: float, epsilon: float = 1e-8, momentum: float = 0.1
     ) -> None:
         if n < 1 or d < 1:
             raise ValueError(f"n and d must be at least 1, got n={n}, d={d}")
@@ -77,7 +78,7 @@ class BatchNorm(Latents):
 
     @classmethod
     def from_rate(
-        cls, delta: float, n: int, d: int, epsilon: float = 1e-5, momentum: float = 0.1
+        cls, delta: float, n: int, d: int, epsilon: float = 1e-8, momentum: float = 0.1
     ) -> "BatchNorm":
         """Build the pair whose rate is at least ``delta`` on the mean over a training batch.
 
