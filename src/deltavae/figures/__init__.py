@@ -3,6 +3,7 @@
 The object interface of matplotlib is used throughout: no pyplot, no global state, no screen.
 """
 
+from deltavae.figures.comparisons import curves, intervals, matrices, scatter_with_errors
 from deltavae.figures.pictures import beside, image_grid, save_image_grid, wrap
 from deltavae.figures.render import to_data_uri, to_png, to_svg
 from deltavae.figures.runs import committed_rate_curve, rate_heatmap, rates_bar, training_curves
@@ -14,10 +15,14 @@ __all__ = [
     "beside",
     "committed_rate_and_ellipses",
     "committed_rate_curve",
+    "curves",
     "image_grid",
+    "intervals",
+    "matrices",
     "rate_heatmap",
     "rates_bar",
     "save_image_grid",
+    "scatter_with_errors",
     "to_data_uri",
     "to_png",
     "to_svg",

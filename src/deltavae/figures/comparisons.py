@@ -1,8 +1,10 @@
 """Plots that compare methods: points with errors, differences with intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -11,6 +13,7 @@ from deltavae.figures.style import COLOURS, plain, style
 _MARKERS = "os^vDPX*<>"
 
 
+@runtime_checkable
 class Estimate(Protocol):
     """A number with its standard error and an interval."""
 
@@ -92,6 +95,80 @@ def intervals(panels: Mapping[str, Mapping[str, Estimate]], *, xlabel: str) -> F
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)
     for (title, panel), ax in zip(panels.items(), axes[:, 0], strict=True):
         _intervals(ax, title, panel, xlabel if ax is axes[-1, 0] else "")
+    return figure
+
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def curves(
+    panels: Mapping[str, Mapping[str, Sequence[Curve]]],
+    xlabel: str,
+    *,
+    points: Mapping[str, Curve] | None = None,
+    log: bool = False,
+) -> Figure:
+    """Plot curves, several of one name in one colour, one panel beside another.
+
+    Args:
+        panels: By title, then by name, curves as abscissae and ordinates.
+        xlabel: Name of the abscissa.
+        points: By name points that are drawn as rings over the first panel's curves.
+        log: Whether the abscissa is logarithmic.
+
+    Returns:
+        The panels; a name has the same colour in all.
+    """
+    figure = Figure(figsize=(1.0 + 3.8 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    names = list(
+        dict.fromkeys([*(n for panel in panels.values() for n in panel), *(points or {})])
+    )
+    for (title, panel), ax in zip(panels.items(), axes, strict=True):
+        for name, of_name in panel.items():
+            i = names.index(name)
+            for j, (x, y) in enumerate(of_name):
+                ax.plot(
+                    x,
+                    y,
+                    color=COLOURS[i % len(COLOURS)],
+                    linestyle="-" if i < len(COLOURS) else "--",
+                    linewidth=1.2,
+                    label=plain(name) if j == 0 else None,
+                )
+        if log:
+            ax.set_xscale("log")
+        style(ax, title, xlabel, "")
+    for name, (x, y) in (points or {}).items():
+        colour = COLOURS[names.index(name) % len(COLOURS)]
+        axes[0].plot(x, y, "o", mfc="none", color=colour, markersize=4.0, label=plain(name))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def matrices(
+    panels: Mapping[str, Float64[np.ndarray, "n r"]], xlabel: str, ylabel: str, colour: str
+) -> Figure:
+    """Show matrices as heat maps, one beside another, on one scale from 0 to the largest entry.
+
+    Args:
+        panels: By title; rows from top to bottom. Entries below 0 are shown as 0.
+        xlabel: What the columns are.
+        ylabel: What the rows are.
+        colour: What the colour means.
+
+    Returns:
+        The maps with one bar of colours.
+    """
+    figure = Figure(figsize=(1.5 + 3.0 * len(panels), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    top = max(float(matrix.max()) for matrix in panels.values())
+    for (title, matrix), ax in zip(panels.items(), axes, strict=True):
+        image = ax.imshow(matrix, cmap="cividis", vmin=0.0, vmax=max(top, 1e-9))
+        ax.set(title=plain(title), xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
+        ax.title.set_fontsize("medium")
+    figure.colorbar(image, ax=list(axes), label=colour)
     return figure
 
 

@@ -20,4 +20,24 @@ STUDIES = {
         "deltavae.studies.rate_vs_alpha.RateVsAlpha",
         "the committed rate against α, and prior and posterior for n = 2; trains nothing",
     ),
+    "rate-distortion": Listed(
+        "deltavae.studies.rate_distortion.RateDistortion",
+        "the δ-VAE and its rivals in the plane of rate and distortion",
+    ),
+    "encoder-ablation": Listed(
+        "deltavae.studies.encoder_ablation.EncoderAblation",
+        "anti-causal against non-causal encoder (Table 6)",
+    ),
+    "density": Listed(
+        "deltavae.studies.density.Density",
+        "bits/dim beside the same decoder without latents (Table 1)",
+    ),
+    "utilisation": Listed(
+        "deltavae.studies.utilisation.Utilisation",
+        "what the latents are used for: probes, likeness of decodings, rows, pictures",
+    ),
+    "collapse": Listed(
+        "deltavae.studies.collapse.Collapse",
+        "why posteriors collapse: the linear VAE's closed form, the course of trainings",
+    ),
 }

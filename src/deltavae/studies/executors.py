@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias, final
 
-from deltavae.studies.jobs import GRACE_SECONDS, RETRIES, Ended, Job, Stop, run_job
+from deltavae.studies.jobs import GRACE_SECONDS, RETRIES, TAIL_LINES, Ended, Job, Stop, run_job
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class RayExecutor(Executor):
         ray = self._ray
         self._connect()
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(run_job)
-        waiting = {remote.remote(job, Stop()): job for job in jobs}
+        waiting = {remote.remote(job): job for job in jobs}
         try:
             while waiting:
                 (done,), _ = ray.wait(list(waiting), num_returns=1)
@@ -178,5 +178,6 @@ class RayExecutor(Executor):
         try:
             ended: Ended = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
-            return Ended(job.key, "failed", 0.0, str(error).strip())
+            told = str(error).strip().splitlines()[-TAIL_LINES:]
+            return Ended(job.key, "failed", 0.0, "\n".join(told))
         return ended

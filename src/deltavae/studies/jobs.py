@@ -90,19 +90,19 @@ def is_trained(run: RunFolder) -> bool:
     return run.weights.is_file() and "test" in run.read_json(run.metrics)
 
 
-def run_job(job: Job, stop: Stop, core: int | None = None) -> Ended:
+def run_job(job: Job, stop: Stop | None = None, core: int | None = None) -> Ended:
     """Train a cell unless that is done, and write its results.
 
     Args:
         job: What to do.
-        stop: Looked at several times a second.
+        stop: Looked at several times a second; None: nobody asks for an end.
         core: Core for the job's processes; None: any.
 
     Returns:
         How it ended; KeyboardInterrupt, where it reaches this thread, is passed on when the
         training has written its checkpoint.
     """
-    began = time.monotonic()
+    began, stop = time.monotonic(), stop or Stop()
 
     def ended(status: Literal["done", "failed", "interrupted"], tail: str = "") -> Ended:
         return Ended(job.key, status, time.monotonic() - began, tail)
@@ -183,7 +183,7 @@ def _process(
     # In a session of its own: of a Ctrl-C it hears from here, once; a second would end it at once.
     places = os.pathsep.join(path for path in sys.path if path)
     one_thread = dict.fromkeys(_THREADS, "1")
-    with log.open("ab") as file:
+    with log.open("ab") as file, _hearing_interrupts():
         child = subprocess.Popen(
             [sys.executable, "-m", *words],
             stdin=subprocess.PIPE,
@@ -199,6 +199,16 @@ def _process(
     assert child.stdin is not None
     _feed(child.stdin, given)
     return _wait(child, stop)
+
+
+@contextmanager
+def _hearing_interrupts() -> Iterator[None]:
+    # A process inherits what is blocked; Ray's workers block SIGINT.
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _feed(pipe: IO[bytes], given: bytes) -> None:
