@@ -27,6 +27,12 @@ def posterior(b=4, n=3, d=2, seed=1):
     return Posterior(mu, sigma, torch.zeros_like(mu))
 
 
+def test_names_of_its_state_are_those_of_every_run_so_far():
+    lstm = {f"lstm.{kind}_{to}_l0" for kind in ("weight", "bias") for to in ("ih", "hh")}
+    rest = {"out.weight", "out.bias", "start", "loc", "scale", "updates"}
+    assert set(AuxiliaryPrior(2, 1).state_dict()) == lstm | rest
+
+
 def test_density_integrates_to_one():
     prior = make(n=2, d=1)
     axis = torch.linspace(-14, 14, 561, dtype=torch.float64)

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deltavae.data.batches import StepLoader, StepSampler
 from deltavae.evaluation import evaluate
+from deltavae.objectives import ControlVAE
 from deltavae.run_folder import RunFolder, instantiate
 from deltavae.training import (
     DeltaVAEDataModule,
@@ -286,7 +287,8 @@ def test_flips_change_the_training_and_differ_from_step_to_step(tmp_path):
     )
 
 
-def test_no_step_waits_for_the_device_between_log_entries(tmp_path):
+@pytest.mark.parametrize("rivals", [False, True])
+def test_no_step_waits_for_the_device_between_log_entries(tmp_path, rivals):
     """On a GPU, reading a number of the device is a wait; on any device it is these operations."""
     waiting = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select"}
 
@@ -312,7 +314,10 @@ def test_no_step_waits_for_the_device_between_log_entries(tmp_path):
             if quiet[-1]:
                 forbid.__exit__(None, None, None)
 
-    fit(tmp_path, steps=12, augment="flip", callbacks=[Watch()])
+    more = {}
+    if rivals:
+        more = {"spec": tiny_specification("BatchNorm"), "objective": ControlVAE(6.0)}
+    fit(tmp_path, steps=12, augment="flip", callbacks=[Watch()], **more)
     assert quiet.count(True) == 10
     assert forbid.calls > 10 * 200  # it did watch: forward, backward, clipping, step, average
 
