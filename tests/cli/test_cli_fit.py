@@ -313,6 +313,13 @@ def test_components_and_objective_are_chosen_by_name(data, tmp_path):
     assert metrics_of(folder)["committed_rate_bits"] == pytest.approx(6.0, rel=1e-9)
 
 
+def test_report_can_be_left_for_later(data, tmp_path):
+    folder = tmp_path / "run"
+    assert fit(data, folder, "--no-report").status == 0
+    assert not (folder / "report.html").exists()
+    assert metrics_of(folder)["elbo_bpd"] > 0
+
+
 def test_ladder_of_alphas_reaches_the_model(data, tmp_path):
     ended = fit(data, tmp_path / "run", "--alpha", "-0.5:0.9", "--precision", "bf16-mixed")
     assert ended.status == 0, ended.err

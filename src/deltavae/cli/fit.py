@@ -72,15 +72,16 @@ def fit(options: Options) -> int:
             _finish(module.model, step, seconds, options, data, run)
     model = load(run.path, trust=options["trust"])
     measure(run, model, data, "test", options)
-    say("drawing samples for the report")
-    build_report(
-        [run],
-        run.report,
-        seed=options["seed"],
-        trust=options["trust"],
-        progress=Patience().drawing,
-    )
-    say(f"report: {run.report}")
+    if options["report"]:
+        say("drawing samples for the report")
+        build_report(
+            [run],
+            run.report,
+            seed=options["seed"],
+            trust=options["trust"],
+            progress=Patience().drawing,
+        )
+        say(f"report: {run.report}")
     return 0
 
 

@@ -108,6 +108,13 @@ def add_fit(parser: Any) -> None:
         help="steps of the auxiliary prior's last fit, to the finished encoder",
     )
     add_measuring(end)
+    end.add_argument(
+        "--report",
+        action=ActionYesNo,
+        default=True,
+        help="write DIR/report.html with samples; --no_report saves their time, and `deltavae "
+        "report DIR` writes it later",
+    )
 
 
 def _add_holdout(group: Any) -> None:
