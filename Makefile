@@ -1,11 +1,12 @@
 # `make` lists the targets. Everything happens in .venv in this checkout; no other environment is touched.
 PYTHON ?= python3
 # Which tests `make test` runs, as a pytest mark expression.
-MARKS ?= not slow and not gpu and not browser
+MARKS ?= not slow and not gpu and not browser and not ray
 
 BIN := .venv/bin
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
+EXTRAS := .venv/.installed-extras
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 # One thread per process: small nets gain nothing from more, and on a busy machine they wait for each other;
 # sums then repeat bit for bit, and two test workers fill two cores.
@@ -31,7 +32,7 @@ test: lint ## run the checks and the tests that are not slow
 	$(PYTEST) -m "$(MARKS)"
 
 test-all: MARKS := not gpu
-test-all: test ## run the checks and all tests, the slow and the browser ones too
+test-all: $(EXTRAS) test ## run the checks and all tests, the slow, the browser and the Ray ones too
 
 lint: $(DEV) ## run ruff, mypy, pydoclint and import-linter
 	$(BIN)/ruff check .
@@ -68,6 +69,11 @@ $(RUNTIME): pyproject.toml constraints.txt
 $(DEV): $(RUNTIME)
 	$(PIP) -e '.[dev,docs]'
 	$(PIP) --no-deps --force-reinstall docstring_parser_fork
+	@touch $@
+
+# What only some tests need; where Ray has no package for this system, its tests are skipped.
+$(EXTRAS): $(DEV)
+	-$(PIP) -e '.[ray]'
 	@touch $@
 
 # The demo's runs. A finished run has its metrics.json; one that was interrupted goes on.

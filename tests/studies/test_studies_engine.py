@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from deltavae.studies.engine import State, run_studies
 from deltavae.studies.executors import Began, Executor, LocalExecutor
 from deltavae.studies.jobs import Ended
 from fake_studies import BadAnalysis, Failing, Long, Rates, Weights
+from processes import training_in, wait_for
 
 
 class NoExecutor(Executor):
@@ -208,26 +208,6 @@ def test_two_cells_of_one_name_are_refused(tmp_path):
         run_studies([Twice()], "smoke", tmp_path)
 
 
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def child_of(folder: Path) -> int:
-    """Process of the training in a run folder."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if "fit" in words and str(folder) in words:
-                return int(entry.name)
-    raise AssertionError(f"no training in {folder}")
-
-
 @pytest.mark.slow
 def test_ctrl_c_leaves_checkpoints_and_the_next_run_goes_on(tmp_path):
     (cell,) = Long().cells("smoke")
@@ -259,7 +239,7 @@ def test_a_killed_training_is_begun_again(tmp_path):
 
     def kill():
         wait_for((folder / "checkpoints" / "last.ckpt").is_file)
-        os.kill(child_of(folder), signal.SIGKILL)
+        os.kill(training_in(folder), signal.SIGKILL)
 
     threading.Thread(target=kill).start()
     outcome = run_studies([Long()], "smoke", tmp_path)
