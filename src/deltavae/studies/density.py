@@ -103,7 +103,7 @@ def decoder_options(budget: Budget, kind: str) -> dict[str, Any]:
         return shared
     if kind == "PixelSNAIL":
         small = budget == "smoke"
-        sizes = {"channels": 8 if small else 32, "layers": 2 if small else 4}
+        sizes = {"channels": 8 if small else 24, "layers": 2 if small else 3}
         shared["decoder"] = component(
             "decoders.PixelSNAIL", **sizes, attention_layers=1, attend_every=2
         )

@@ -45,9 +45,9 @@ class Column:
     encoder: Mapping[str, Any]
 
 
-_SMALL = {"channels": 32, "layers": 2}, {"channels": 16, "layers": 2}
-_MEDIUM = {"channels": 32, "layers": 6}, {"channels": 16, "layers": 4}
-_LARGE = {"channels": 48, "layers": 8}, {"channels": 24, "layers": 6}
+_SMALL = {"channels": 16, "layers": 2}, {"channels": 12, "layers": 1}
+_MEDIUM = {"channels": 24, "layers": 4}, {"channels": 16, "layers": 2}
+_LARGE = {"channels": 32, "layers": 6}, {"channels": 24, "layers": 4}
 _H128 = {"channels": 128, "heads": 4, "dropout": 0.5, "checkpointing": True}
 
 COLUMNS: Mapping[Budget, tuple[Column, ...]] = {

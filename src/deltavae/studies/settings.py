@@ -61,8 +61,12 @@ def training(budget: Budget, data: str) -> Options:
             "data": data,
             "batch_size": 32,
             "epochs": 0.5,
+            "ema_decay": 0.9,
             "log_every": 5,
+            "holdout": 100,
+            "val_every": 10,
             "prior_steps": 20,
+            "report": False,
             "importance_samples": 2,
             "limit": 100,
         }
@@ -86,10 +90,12 @@ def training(budget: Budget, data: str) -> Options:
         "holdout": 1000,
         "val_every": 250,
         "batch_size": 64,
-        "epochs": 3.2,
+        "epochs": 2.2,
         "learning_rate": 4e-3,
         "precision": "bf16-mixed",
+        "prior_steps": 1000,
         "importance_samples": 4,
+        "report": False,
     }
 
 
@@ -113,15 +119,18 @@ def nets(budget: Budget, *, layers: int | None = None, causal: bool = True) -> O
             "encoder": component(f"encoders.{encoder}", dropout=0.5, **sizes),
         }
     small = budget == "smoke"
-    depth = (2 if small else 6) if layers is None else layers
+    depth = (2 if small else 4) if layers is None else layers
     encoder = "AntiCausalEncoder" if causal else "NonCausalEncoder"
     return {
         "decoder": component(
-            "decoders.GatedPixelCNN", channels=8 if small else 32, layers=depth, kernel_size=3
+            "decoders.GatedPixelCNN",
+            channels=8 if small else 24,
+            layers=depth,
+            kernel_size=3,
+            heads=1,
+            attend_every=4,
         ),
-        "encoder": component(
-            f"encoders.{encoder}", channels=4 if small else 16, layers=2 if small else 4
-        ),
+        "encoder": component(f"encoders.{encoder}", channels=4 if small else 16, layers=2),
         "aux_hidden": 8 if small else 64,
     }
 
