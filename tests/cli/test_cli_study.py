@@ -1,7 +1,7 @@
 """The command `study`: what it shows, how it ends, how wrong use ends."""
 
 import pytest
-from command_line import run
+from command_line import Text, run
 
 from fake_studies import Failing, Rates, write_result
 
@@ -19,6 +19,14 @@ def test_command_shows_progress_and_pages(out):
     ended = run(*words)
     assert (ended.status, ended.out) == (0, "")
     assert ended.err.splitlines() == ["cells 2/2", f"page: {out / 'rates' / 'README.md'}"]
+
+
+def test_terminal_shows_one_line_that_moves(out, monkeypatch):
+    monkeypatch.setattr(Text, "isatty", lambda self: True)
+    ended = run("study", "fake_studies.Rates", "--trust", "--budget", "smoke", "--out", out)
+    assert (ended.status, ended.out) == (0, "")
+    assert "cells 2/2" in ended.err
+    assert ended.err.splitlines()[-1].endswith(f"page: {out / 'rates' / 'README.md'}")
 
 
 def test_command_ends_with_1_and_names_what_failed(out):

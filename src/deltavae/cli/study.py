@@ -118,7 +118,7 @@ class StudyProgress:
                 TextColumn("{task.fields[told]}"),
                 console=self._console,
             )
-            self._progress.add_task("cells", total=None, told="")
+            self._progress.add_task("cells", total=0, told="")
             self._progress.start()
         return self
 
