@@ -95,8 +95,8 @@ def draw_in_batches(
         positions: How many positions are kept, in 0..P.
         generator: Source of randomness.
         temperature: Scale of the likelihood's logits, above 0.
-        batch_size: Events at a time, at least 1; with a generator of the CPU it has no part in what
-            is drawn (`Likelihood.noise`).
+        batch_size: Events at a time, at least 1; with a generator of the CPU it has no part in
+            what is drawn (`Likelihood.noise`).
         progress: Called with the number of steps done and their total after each.
 
     Returns:

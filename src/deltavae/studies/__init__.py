@@ -32,6 +32,10 @@ STUDIES = {
         "deltavae.studies.density.Density",
         "bits/dim beside the same decoder without latents (Table 1)",
     ),
+    "information": Listed(
+        "deltavae.studies.information.Information",
+        "which settings spend a committed rate on information",
+    ),
     "utilisation": Listed(
         "deltavae.studies.utilisation.Utilisation",
         "what the latents are used for: probes, likeness of decodings, rows, pictures",

@@ -116,16 +116,16 @@ class EncoderAblation(Study):
             "mean; below 0 the anti-causal encoder is better."
         )
         digits = dict.fromkeys(columns[2:5], 4) | {"seeds": 0}
+        figures = {}
+        if rows:
+            label = "anti-causal − non-causal, bits/dim (95 % interval)"
+            figures["differences"] = intervals(differences, xlabel=label)
         return Findings(
             tables={
                 "bounds": _bounds(results, budget),
                 "differences": Table(columns, rows, caption, digits),
             },
-            figures={
-                "differences": intervals(
-                    differences, xlabel="anti-causal − non-causal, bits/dim (95 % interval)"
-                )
-            },
+            figures=figures,
         )
 
 
@@ -139,9 +139,8 @@ def _cell(budget: Budget, column: Column, encoder: str, seed: int) -> Cell:
         )
         for part in ("decoder", "encoder")
     }
-    name = "".join(c if c.isalnum() else "-" for c in column.name).replace("--", "-")
     return cell(
-        f"{data}-{name}-{encoder}",
+        f"{data}-{column.name}-{encoder}",
         {"column": column.name, "encoder": encoder, "data": data},
         seed,
         training(budget, data),

@@ -49,7 +49,7 @@ class Information(Study):
         """Return one cell per data set, setting and seed; see `Study`."""
         return [
             cell(
-                f"{data}-{RATE[budget]:g}bits-{name.replace(' ', '-')}",
+                f"{data}-{RATE[budget]:g}bits-{name}",
                 {"data": data, "setting": name, "bits": RATE[budget]},
                 seed,
                 training(budget, data),

@@ -11,6 +11,7 @@ Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 4 
 https://arxiv.org/abs/1901.03416
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -139,7 +140,7 @@ def cell(name: str, labels: Mapping[str, Any], seed: int, *options: Mapping[str,
     """Put a cell together.
 
     Args:
-        name: Its name, without the seed.
+        name: Its name, without the seed; what a file name cannot hold becomes a hyphen.
         labels: What tables group by, without the seed.
         seed: Its seed.
         *options: Options of `fit`; later ones win.
@@ -150,4 +151,5 @@ def cell(name: str, labels: Mapping[str, Any], seed: int, *options: Mapping[str,
     merged: Options = {}
     for part in options:
         merged |= part
-    return Cell(f"{name}-seed{seed}", {**merged, "seed": seed}, {**labels, "seed": seed})
+    plain = re.sub(r"[^\w.+-]+", "-", name, flags=re.ASCII)
+    return Cell(f"{plain}-seed{seed}", {**merged, "seed": seed}, {**labels, "seed": seed})
