@@ -17,6 +17,14 @@ from deltavae.studies.base import Result
 from deltavae.studies.density import Density
 from deltavae.studies.encoder_ablation import EncoderAblation
 from deltavae.studies.information import ALONE, DEFAULT, Information
+from deltavae.studies.latents_against_decoder import (
+    OURS,
+    PLANS,
+    SAME_DECODER,
+    SAME_WEIGHTS,
+    SECONDS,
+    LatentsAgainstDecoder,
+)
 from deltavae.studies.rate_distortion import RateDistortion
 
 BUDGETS = ("smoke", "cpu", "paper")
@@ -166,3 +174,52 @@ def test_information_judges_against_the_default_and_the_decoder_alone():
         assert rows[ALONE][-1].value == pytest.approx(0.1)
         assert rows["plain units"][-1].value == pytest.approx(-0.05)
         assert rows["plain units"][5] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_arms_have_equal_weights_and_equal_time(budget, tmp_path):
+    study, plan = LatentsAgainstDecoder(), PLANS[budget]
+    cells = [cell for cell in study.cells(budget) if cell.labels["seed"] == 0]
+    arms = {(c.labels["data"], c.labels["depth"], c.labels["arm"]): c for c in cells}
+    for (data, depth, arm), cell in arms.items():
+        options, spec = specification(cell, tmp_path)
+        with torch.device("meta"):
+            model = {
+                name: instantiate(part)
+                for name, part in spec["init_args"].items()
+                if name != "latents"
+            }
+        count = sum(p.numel() for part in model.values() for p in part.parameters())
+        if arm == OURS:
+            ours = count
+        elif arm == SAME_WEIGHTS:
+            assert count == pytest.approx(ours, rel=0.02)
+        else:
+            assert arm == SAME_DECODER
+            assert count < ours
+        images = data_layout(data, holdout=options["holdout"]).training_images
+        steps = round(options["epochs"] * (images // options["batch_size"]))
+        seconds = steps * SECONDS[data, depth][arm]
+        assert seconds == pytest.approx(60.0 * plan.minutes, rel=0.05)
+
+
+def test_latents_win_only_where_the_interval_excludes_zero():
+    results = []
+    for cell in LatentsAgainstDecoder().cells("cpu"):
+        seed, arm, depth = (cell.labels[name] for name in ("seed", "arm", "depth"))
+        figures = {"params": 1000, "aux_params": 10, "dims": 196, "elbo_bpd": 3.0 + 0.1 * seed}
+        if arm == OURS:
+            gain = {1: 0.1, 2: 0.005, 4: -0.05}[depth] + 0.001 * seed
+            figures |= {"elbo_bpd": 9.0, "aux_elbo_bpd": 3.0 + 0.1 * seed - gain}
+        one = result(cell, **figures)
+        log = {"val_distortion_bits": [None, 500.0 + 1e4 * cell.labels["learning_rate"]]}
+        results.append(replace(one, log=log, origin={"train_seconds": 60.0, "steps": 10}))
+    tables = LatentsAgainstDecoder().findings(results, "cpu").tables
+    verdicts = {(row[0], row[1], row[2]): row[-1] for row in tables["differences"].rows}
+    assert verdicts["fashion_mnist", 1, SAME_WEIGHTS] == "the latents win"
+    assert verdicts["fashion_mnist", 2, SAME_DECODER] == "the latents win by less than 0.02"
+    assert verdicts["fashion_mnist", 4, SAME_WEIGHTS] == "the decoder wins"
+    for row in tables["tuning"].rows:
+        assert row[-2] == "0.002"
+    for row in tables["differences"].rows:
+        assert row[-2] == 2  # differences of standard deviation 0.0016 or less

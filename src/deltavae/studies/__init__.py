@@ -36,6 +36,10 @@ STUDIES = {
         "deltavae.studies.information.Information",
         "which settings spend a committed rate on information",
     ),
+    "latents-against-decoder": Listed(
+        "deltavae.studies.latents_against_decoder.LatentsAgainstDecoder",
+        "whether latents beat their own decoder at equal time",
+    ),
     "utilisation": Listed(
         "deltavae.studies.utilisation.Utilisation",
         "what the latents are used for: probes, likeness of decodings, rows, pictures",
