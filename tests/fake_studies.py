@@ -68,7 +68,7 @@ class Weights(Study):
     def cells(self, budget: Budget) -> list[Cell]:
         return [cell(2)]
 
-    def analyse(self, run: RunFolder, cell: Cell) -> dict[str, Any]:
+    def analyse(self, run: RunFolder, cell: Cell, budget: Budget) -> dict[str, Any]:
         weights = sum(p.numel() for p in run.load_model().parameters())
         return {"weights": weights, "threads": torch.get_num_threads(), "nan": float("nan")}
 
@@ -99,7 +99,7 @@ class BadAnalysis(Weights):
 
     name = "bad-analysis"
 
-    def analyse(self, run: RunFolder, cell: Cell) -> dict[str, Any]:
+    def analyse(self, run: RunFolder, cell: Cell, budget: Budget) -> dict[str, Any]:
         raise RuntimeError("nothing to be seen here")
 
 

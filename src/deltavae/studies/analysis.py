@@ -1,7 +1,7 @@
 """From a finished run folder to the result of its cell.
 
 `python -m deltavae.studies.analysis` is the process that does it beside the trainings: it reads
-pickled (study, cell, run folder, file) from its input, and writes each result to its file.
+pickled (study, cell, run folder, file, budget) from its input, and writes each result to its file.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deltavae.run_folder import RunFolder, write_atomically
-from deltavae.studies.base import Cell, Result, Study
+from deltavae.studies.base import Budget, Cell, Result, Study
 from deltavae.training import read_log
 
 LOG_ROWS = 100
@@ -42,6 +42,7 @@ class Analysis(NamedTuple):
     cell: Cell
     run: Path
     file: Path
+    budget: Budget
 
 
 def has_analysis(study: Study) -> bool:
@@ -58,7 +59,7 @@ def collect(analysis: Analysis) -> None:
     Raises:
         ValueError: If the run has not been measured.
     """
-    study, cell, folder, file = analysis
+    study, cell, folder, file, budget = analysis
     run = RunFolder(folder)
     metrics = run.read_json(run.metrics).get("test")
     if metrics is None:
@@ -69,7 +70,7 @@ def collect(analysis: Analysis) -> None:
         cell=cell,
         metrics=metrics,
         log=thinned(read_log(run.log)),
-        analysis=study.analyse(run, cell),
+        analysis=study.analyse(run, cell, budget),
         origin={**origin, "processor": _processor(), "cpus": os.cpu_count()},
     )
     text = result.to_json()

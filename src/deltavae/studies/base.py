@@ -173,12 +173,13 @@ class Study(ABC):
             Cells of different names.
         """
 
-    def analyse(self, run: RunFolder, cell: Cell) -> dict[str, Any]:
+    def analyse(self, run: RunFolder, cell: Cell, budget: Budget) -> dict[str, Any]:
         """Take from a finished run what needs its weights; done once, kept in the result.
 
         Args:
             run: The cell's run folder.
             cell: The cell.
+            budget: How much may be spent.
 
         Returns:
             JSON values; without an own method nothing.

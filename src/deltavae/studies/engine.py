@@ -91,7 +91,7 @@ def run_studies(
         What was written, and what failed.
     """
     wanted = {study.name: _cells(study, budget) for study in studies}
-    jobs = [] if tables_only else _jobs(studies, wanted, out, trust)
+    jobs = [] if tables_only else _jobs(studies, budget, wanted, out, trust)
     cells = {cell.key for of_study in wanted.values() for cell in of_study}
     state, pages = State(total=len(cells), done=len(cells) - len(jobs)), []
     unfinished = {
@@ -154,7 +154,11 @@ def _results(study: Study, cells: Sequence[Cell], out: Path) -> list[Result]:
 
 
 def _jobs(
-    studies: Sequence[Study], wanted: dict[str, list[Cell]], out: Path, trust: bool
+    studies: Sequence[Study],
+    budget: Budget,
+    wanted: dict[str, list[Cell]],
+    out: Path,
+    trust: bool,
 ) -> list[Job]:
     analyses: dict[str, list[Analysis]] = {}
     for study in studies:
@@ -162,7 +166,7 @@ def _jobs(
             if _result(study, cell, out) is None:
                 run = (out / "cells" / cell.key).absolute()
                 file = _file(study, cell, out).absolute()
-                analyses.setdefault(cell.key, []).append(Analysis(study, cell, run, file))
+                analyses.setdefault(cell.key, []).append(Analysis(study, cell, run, file, budget))
     return [Job(key, asked[0].run, tuple(asked), trust) for key, asked in analyses.items()]
 
 

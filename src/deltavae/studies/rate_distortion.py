@@ -67,7 +67,7 @@ class RateDistortion(Study):
             for method in methods(budget)
         ]
 
-    def analyse(self, run: RunFolder, cell: Cell) -> dict[str, Any]:
+    def analyse(self, run: RunFolder, cell: Cell, budget: Budget) -> dict[str, Any]:
         """Measure the training images too; see `Study`."""
         model, data = run.load_model(), data_of(run)
         found = evaluate(model, data, split="train", limit=TRAIN_EXAMPLES, probe=False)

@@ -67,10 +67,9 @@ class Utilisation(Study):
             if method.options.get("latents") != "none"
         ]
 
-    def analyse(self, run: RunFolder, cell: Cell) -> dict[str, Any]:
+    def analyse(self, run: RunFolder, cell: Cell, budget: Budget) -> dict[str, Any]:
         """Decode and ablate; see `Study`."""
         model, images = run.load_model(), data_of(run).test.images
-        budget = _budget(cell)
         generator = torch.Generator().manual_seed(0)
         count, times = LATENTS[budget], DECODINGS[budget]
         decodings = decode_repeatedly(model, images[:count], times, generator=generator)
@@ -115,13 +114,6 @@ class Utilisation(Study):
 
 
 Groups = Mapping[tuple[Any, ...], Sequence[Result]]
-
-
-def _budget(cell: Cell) -> Budget:
-    # Cells do not name their budget: the data set's size tells.
-    if cell.options["data"] == "digits":
-        return "smoke"
-    return "cpu" if "size" in cell.options else "paper"
 
 
 def _asked(target: float | None, unit: str) -> str | None:
