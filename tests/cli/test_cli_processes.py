@@ -121,6 +121,7 @@ def test_full_disk_leaves_the_old_checkpoint_whole(interrupted, tmp_path):
 def test_ctrl_c_before_the_training_is_130_too(tmp_path, data):
     code = (
         "import signal; from deltavae.cli import fit, main;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background job has none
         "fit.load_dataset = lambda options: signal.raise_signal(signal.SIGINT);"
         f"raise SystemExit(main(['fit', '--data', {str(data)!r}, '--run-dir', 'run']))"
     )
