@@ -181,6 +181,11 @@ def training_step(recipe: Recipe, network: Network, batch: int, latents: bool = 
     """Return one step of training of a whole model on random images."""
     with recipe.active():
         model = network.model(latents)
+    return step_of(recipe, model, images(batch, network.side))
+
+
+def step_of(recipe: Recipe, model: DeltaVAE, x: Tensor) -> Step:
+    """Return one step of training of a model on a batch of images."""
     prior = model.aux_prior
     apart = [] if prior is None else list(prior.parameters())
     own = {id(parameter) for parameter in apart}
@@ -189,7 +194,7 @@ def training_step(recipe: Recipe, network: Network, batch: int, latents: bool = 
     optimiser = torch.optim.AdamW(
         [{"params": group} for group in groups], lr=1e-4, fused=recipe.fused_adamw
     )
-    x, index, shape = images(batch, network.side), torch.arange(batch), None
+    index, shape = torch.arange(len(x)), None
     if model.latents is not None:
         shape = (model.latents.n, model.latents.d)
 
