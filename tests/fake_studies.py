@@ -38,6 +38,9 @@ def cell(bits: float, **options: Any) -> Cell:
     return Cell(f"{bits:g}bits", {**TINY, "delta_bits": bits, **options}, {"bits": bits})
 
 
+SHARED = cell(2, holdout=20)
+
+
 class Rates(Study):
     """Does the rate reach its floor?"""
 
@@ -46,7 +49,7 @@ class Rates(Study):
     description = "Rates of tiny trainings."
 
     def cells(self, budget: Budget) -> list[Cell]:
-        return [cell(2), cell(4)]
+        return [SHARED, cell(4)]
 
     def findings(self, results: Sequence[Result], budget: Budget) -> Findings:
         rows = [(r.cell.labels["bits"], r.metrics["rate_bits"]) for r in results]
@@ -60,17 +63,18 @@ class Rates(Study):
 
 
 class Weights(Study):
-    """Takes something from the weights; shares the cell of 2 bits."""
+    """Takes something from the weights; has a cell of 2 bits too, and another name for it."""
 
     name = "weights"
     title = "Weights"
 
     def cells(self, budget: Budget) -> list[Cell]:
-        return [cell(2)]
+        return [Cell("two", SHARED.options)]
 
     def analyse(self, run: RunFolder, cell: Cell, budget: Budget) -> dict[str, Any]:
         weights = sum(p.numel() for p in run.load_model().parameters())
-        return {"weights": weights, "threads": torch.get_num_threads(), "nan": float("nan")}
+        threads = torch.get_num_threads()
+        return {"weights": weights, "threads": threads, "nan": float("nan"), "budget": budget}
 
     def findings(self, results: Sequence[Result], budget: Budget) -> Findings:
         return Findings(text=f"{[r.analysis['weights'] for r in results]} weights.")
@@ -82,7 +86,7 @@ class Failing(Rates):
     name = "failing"
 
     def cells(self, budget: Budget) -> list[Cell]:
-        return [Cell("wrong", {**TINY, "delta_bits": -1.0}, {"bits": -1}), cell(2)]
+        return [Cell("wrong", {**TINY, "delta_bits": -1.0}, {"bits": -1}), SHARED]
 
 
 class Long(Rates):
@@ -103,9 +107,20 @@ class BadAnalysis(Weights):
         raise RuntimeError("nothing to be seen here")
 
 
-def write_result(out: Path, study: str, cell: Cell) -> None:
+class BadFindings(Rates):
+    """Its page cannot be made."""
+
+    name = "bad-findings"
+
+    def findings(self, results: Sequence[Result], budget: Budget) -> Findings:
+        raise RuntimeError("nothing to be found here")
+
+
+def write_result(out: Path, study: str, cell: Cell, **fields: Any) -> None:
     """Write a result as the engine would, without a training."""
-    result = Result(cell, {"rate_bits": 5.0}, {"step": [1.0]}, {}, {"train_seconds": 60.0})
+    origin = {"train_seconds": 60.0, "commit": "1234"}
+    values: dict[str, Any] = {"budget": "smoke", "origin": origin} | fields
+    result = Result(cell, {"rate_bits": 5.0}, {"step": [1.0]}, {}, **values)
     file = out / study / "cells" / f"{cell.name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(result.to_json())

@@ -31,13 +31,30 @@ def test_terminal_shows_one_line_that_moves(out, monkeypatch):
 
 def test_command_ends_with_1_and_names_what_failed(out):
     write_result(out, "failing", Failing().cells("smoke")[1])
-    ended = run("study", "fake_studies.Failing", "--trust", "--out", out)
+    words = ("study", "fake_studies.Failing", "--trust", "--budget", "smoke", "--out", out)
+    ended = run(*words)
     assert ended.status == 1
     assert "deltavae: --delta-bits: must be above 0, got -1.0" in ended.err
     last = ended.err.splitlines()[-1]
-    assert last.startswith("deltavae: failed cells: wrong-")
+    assert last.startswith("deltavae: failed cells: wrong (")
     assert "cells 1/2" in ended.err
     assert f"page: {out / 'failing' / 'README.md'}" in ended.err
+
+
+def test_command_ends_with_1_where_a_page_cannot_be_made(out):
+    for cell in Rates().cells("smoke"):
+        write_result(out, "bad-findings", cell)
+    words = ("study", "fake_studies.BadFindings", "--trust", "--budget", "smoke", "--out", out)
+    ended = run(*words)
+    assert ended.status == 1
+    assert "bad-findings: RuntimeError: nothing to be found here" in ended.err
+    assert ended.err.splitlines()[-1] == "deltavae: no page of bad-findings"
+
+
+def test_another_budget_in_one_folder_is_refused(out):
+    ended = run("study", "fake_studies.Rates", "--trust", "--budget", "cpu", "--out", out)
+    assert ended.status == 2
+    assert "2bits.json is a result of the budget smoke, got the budget cpu" in ended.error
 
 
 def test_command_lists_the_studies():

@@ -6,17 +6,19 @@ import os
 import shutil
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from deltavae.studies.analysis import thinned
+from deltavae.studies.analysis import collect, thinned
+from deltavae.studies.base import fingerprint
 from deltavae.studies.engine import State, run_studies
 from deltavae.studies.executors import Began, Executor, LocalExecutor
 from deltavae.studies.jobs import Ended
-from fake_studies import BadAnalysis, Failing, Long, Rates, Weights
+from fake_studies import BadAnalysis, BadFindings, Failing, Long, Rates, Weights, write_result
 from processes import training_in, wait_for
 
 
@@ -27,6 +29,16 @@ class NoExecutor(Executor):
 
     def run(self, jobs):
         raise AssertionError(f"to be run: {[job.key for job in jobs]}")
+
+
+class Recording(Executor):
+    """Keeps the jobs, and runs none."""
+
+    workers = 1
+
+    def run(self, jobs):
+        self.jobs = jobs
+        yield from ()
 
 
 def at_rest(folder: Path) -> dict[str, tuple[float, bytes]]:
@@ -90,11 +102,34 @@ def test_results_hold_metrics_log_analysis_and_origin(finished):
         rows = list(csv.DictReader(file))
     assert result["log"]["step"] == [float(row["step"]) for row in rows]
     parameters = metrics["params"] + metrics["aux_params"]
-    assert result["analysis"] == {"weights": parameters, "threads": 1, "nan": None}
+    told = {"weights": parameters, "threads": 1, "nan": None, "budget": "smoke"}
+    assert result["analysis"] == told
+    assert (result["budget"], result["version"]) == ("smoke", 1)
     assert result["origin"]["steps"] == 6  # half of eleven
     assert result["origin"]["threads"] == 1
     assert result["origin"]["processor"]
+    config = yaml.safe_load((out / "cells" / cell.key / "config.yaml").read_text())
+    del config["data_dir"]
+    assert result["origin"]["config"] == fingerprint(config)
     assert str(out) not in json.dumps(result)  # no path of this machine
+
+
+def test_held_out_images_are_measured_once_where_there_are_any(finished):
+    out = finished[0]
+    shared, whole = Rates().cells("smoke")
+    metrics = json.loads((out / "cells" / shared.key / "metrics.json").read_text())["val"]
+    assert (metrics["split"], metrics["examples"]) == ("val", 20)
+    assert metrics["rate_bits"] >= 2.0
+    assert metrics["probe_accuracy"] is None
+    for file in ("rates/cells/2bits.json", "weights/cells/two.json"):
+        assert json.loads((out / file).read_text())["val"] == metrics
+    assert json.loads((out / "rates" / "cells" / f"{whole.name}.json").read_text())["val"] == {}
+
+
+def test_run_folder_names_its_cells(finished):
+    shared, whole = (finished[0] / "cells" / cell.key for cell in Rates().cells("smoke"))
+    assert (shared / "names.txt").read_text() == "rates/2bits\nweights/two\n"
+    assert (whole / "names.txt").read_text() == "rates/4bits\n"
 
 
 def test_pages_open_on_their_own(finished):
@@ -134,7 +169,32 @@ def test_a_run_that_is_trained_is_only_analysed(copy):
     outcome = run_studies([Weights()], "smoke", copy)
     assert outcome.missing == {"weights": 0}
     after = at_rest(copy / "cells" / cell.key)
-    assert {name for name in after if after[name] != before.get(name)} <= {".lock", "analysis.log"}
+    assert {name for name in after if after[name] != before.get(name)} <= {".lock"}
+
+
+def test_a_result_of_another_version_is_taken_from_the_run_anew(copy):
+    class Newer(Rates):
+        version = 2
+
+    assert run_studies([Newer()], "smoke", copy, tables_only=True).missing == {"rates": 2}
+    before = at_rest(copy / "cells")
+    executor = Recording()
+    run_studies([Newer()], "smoke", copy, executor=executor)
+    assert [job.key for job in executor.jobs] == [cell.key for cell in Rates().cells("smoke")]
+    for job in executor.jobs:
+        for analysis in job.wanted:
+            collect(analysis)
+    assert at_rest(copy / "cells") == before  # nothing was trained
+    outcome = run_studies([Newer()], "smoke", copy, executor=NoExecutor())
+    assert outcome.missing == {"rates": 0}
+
+
+def test_results_of_another_budget_are_refused(copy):
+    before = at_rest(copy)
+    for tables_only in (False, True):
+        with pytest.raises(ValueError, match=r"2bits\.json is a result of the budget smoke, got"):
+            run_studies([Rates()], "cpu", copy, executor=NoExecutor(), tables_only=tables_only)
+    assert at_rest(copy) == before
 
 
 def test_tables_need_no_run_folders(copy):
@@ -185,7 +245,7 @@ def test_a_failed_cell_is_told_and_the_others_go_on(copy):
         [Failing()], "smoke", copy, watch=lambda state, event: events.append((state, event))
     )
     (failed,) = outcome.failed
-    assert failed.key.startswith("wrong-")
+    assert (failed.name, failed.key) == ("wrong", Failing().cells("smoke")[0].key)
     assert failed.tail.splitlines()[-1] == "deltavae: --delta-bits: must be above 0, got -1.0"
     assert outcome.missing == {"failing": 1}
     assert events[-1][0] == State(total=2, done=1, failed=(failed,))
@@ -197,6 +257,60 @@ def test_a_failed_analysis_is_told(copy):
     (failed,) = outcome.failed
     assert failed.tail.splitlines()[-1] == "RuntimeError: nothing to be seen here"
     assert not (copy / "bad-analysis" / "cells").exists()
+
+
+def test_a_page_that_cannot_be_made_stops_nothing(copy):
+    told = []
+    for cell in Rates().cells("smoke"):
+        write_result(copy, "bad-findings", cell)
+    (copy / "rates" / "README.md").unlink()
+    outcome = run_studies(
+        [BadFindings(), Rates()], "smoke", copy, watch=lambda state, event: told.append(event)
+    )
+    assert outcome.pages == [copy / "rates" / "README.md"]
+    assert outcome.broken == [event for event in told if event is not None]
+    (broken,) = outcome.broken
+    assert broken.study == "bad-findings"
+    assert broken.error.startswith("RuntimeError: nothing to be found here (fake_studies.py:")
+
+
+def test_findings_are_drawn_with_one_thread(copy, monkeypatch):
+    seen = []
+
+    class Counting(Rates):
+        def findings(self, results, budget):
+            seen.append(torch.get_num_threads())
+            return super().findings(results, budget)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run_studies([Counting()], "smoke", copy, tables_only=True)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_no_longer_belongs_to_a_page_is_removed(copy):
+    class Fewer(Rates):
+        def findings(self, results, budget):
+            return replace(super().findings(results, budget), figures={})
+
+    folder = copy / "rates"
+    (folder / "notes.png").write_text("of somebody else")
+    run_studies([Fewer()], "smoke", copy, executor=NoExecutor())
+    left = {"README.md", "command.txt", "files.txt", "notes.png", "rates.csv", "rates.md"}
+    assert {file.name for file in folder.iterdir() if file.is_file()} == left
+    listed = set((folder / "files.txt").read_text().splitlines())
+    assert listed == left - {"files.txt", "notes.png"}
+
+
+def test_page_says_that_its_results_are_of_several_commits(copy):
+    page = copy / "rates" / "README.md"
+    assert "commits of deltavae" not in page.read_text()
+    write_result(copy, "rates", Rates().cells("smoke")[0])
+    run_studies([Rates()], "smoke", copy, executor=NoExecutor())
+    assert "**The results come from 2 commits of deltavae.**" in page.read_text()
 
 
 def test_two_cells_of_one_name_are_refused(tmp_path):

@@ -18,8 +18,9 @@ from deltavae.cli.explain import nearest
 from deltavae.run_folder import import_class
 from deltavae.studies import STUDIES
 from deltavae.studies.base import Study
-from deltavae.studies.engine import State, run_studies
+from deltavae.studies.engine import Broken, State, run_studies
 from deltavae.studies.executors import Began, Event, Executor, LocalExecutor, RayExecutor
+from deltavae.studies.jobs import Ended
 
 
 def study(options: Options) -> int:
@@ -55,12 +56,17 @@ def study(options: Options) -> int:
     for name, count in outcome.missing.items():
         if count and options["tables_only"]:
             say(f"warning: {name}: {count} cells have no result")
+    wrong = []
     if outcome.failed:
-        keys = ", ".join(ended.key for ended in outcome.failed)
-        raise CommandError(
-            f"failed cells: {keys}; their fit.log and analysis.log are in {out / 'cells'}; "
-            "the same command tries them again"
+        cells = ", ".join(f"{ended.name} ({ended.key})" for ended in outcome.failed)
+        wrong.append(
+            f"failed cells: {cells}; each has its fit.log in the folder of its key in "
+            f"{out / 'cells'}; the same command tries them again"
         )
+    if outcome.broken:
+        wrong.append(f"no page of {', '.join(broken.study for broken in outcome.broken)}")
+    if wrong:
+        raise CommandError("; ".join(wrong))
     return 0
 
 
@@ -126,17 +132,20 @@ class StudyProgress:
         if self._progress is not None:
             self._progress.stop()
 
-    def show(self, state: State, event: Event | None) -> None:
-        """Move the line; of a cell that failed show the last lines.
+    def show(self, state: State, event: Event | Broken | None) -> None:
+        """Move the line; of a cell that failed show the last lines, of a page that did the error.
 
         Args:
             state: How far the cells are.
             event: What happened; None at the start.
         """
-        if event is not None and not isinstance(event, Began):
+        if isinstance(event, Broken):
+            self._tell(f"{event.study}: {event.error}")
+            return
+        if isinstance(event, Ended):
             if event.status == "done":
                 self._seconds.append(event.seconds)
-            self._tell(f"{event.status}: {event.key} ({_span(event.seconds)})")
+            self._tell(f"{event.status}: {event.name} ({_span(event.seconds)})")
             if event.tail:
                 self._tell(event.tail)
         told = self._told(state)

@@ -1,22 +1,27 @@
-"""From a finished run folder to the result of its cell.
+"""From a cell's training to its results.
 
-`python -m deltavae.studies.analysis` is the process that does it beside the trainings: it reads
-pickled (study, cell, run folder, file, budget) from its input, and writes each result to its file.
+`python -m deltavae.studies.analysis [WORDS]` is the process of a cell: it runs the command
+`deltavae WORDS`, its training, where there are WORDS, then makes the results. What is wanted comes
+to its input: pickled analyses, and whether foreign classes are trusted. One process for both: to
+import PyTorch takes longer than a small cell's training.
 """
 
 import math
 import os
 import pickle
 import platform
+import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from deltavae.evaluation import evaluate
 from deltavae.run_folder import RunFolder, write_atomically
-from deltavae.studies.base import Budget, Cell, Result, Study
+from deltavae.studies.base import Budget, Cell, Result, Study, fingerprint
+from deltavae.studies.measuring import data_of
 from deltavae.training import read_log
 
 LOG_ROWS = 100
@@ -45,16 +50,12 @@ class Analysis(NamedTuple):
     budget: Budget
 
 
-def has_analysis(study: Study) -> bool:
-    """Whether a study takes more from a run than metrics and log: then its weights are needed."""
-    return type(study).analyse is not Study.analyse
-
-
-def collect(analysis: Analysis) -> None:
+def collect(analysis: Analysis, *, trust: bool = False) -> None:
     """Write the result of a finished run.
 
     Args:
         analysis: Which run, for which study, and the file to write.
+        trust: Let the run name classes from outside deltavae.
 
     Raises:
         ValueError: If the run has not been measured.
@@ -64,17 +65,48 @@ def collect(analysis: Analysis) -> None:
     metrics = run.read_json(run.metrics).get("test")
     if metrics is None:
         raise ValueError(f"{run.metrics}: no metrics of the test split")
-    provenance = run.read_json(run.provenance)
-    origin = {name: provenance.get(name) for name in _ORIGIN}
     result = Result(
         cell=cell,
         metrics=metrics,
         log=thinned(read_log(run.log)),
         analysis=study.analyse(run, cell, budget),
-        origin={**origin, "processor": _processor(), "cpus": os.cpu_count()},
+        origin=_origin(run),
+        val=_held_out(run, cell, trust),
+        budget=budget,
+        version=study.version,
     )
     text = result.to_json()
     write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _held_out(run: RunFolder, cell: Cell, trust: bool) -> dict[str, Any]:
+    # Kept in metrics.json, where `evaluate --split val` would put them: once for all studies.
+    config, metrics = run.read_config(), run.read_json(run.metrics)
+    if "val" not in metrics and config.get("holdout"):
+        found = evaluate(
+            run.load_model(trust=trust),
+            data_of(run),
+            split="val",
+            importance_samples=cell.options.get("importance_samples", 0),
+            seed=config["seed"],
+            limit=config.get("limit"),
+            probe=False,
+        )
+        seconds = run.read_json(run.provenance).get("train_seconds")
+        run.write_json(run.metrics, {**metrics, "val": {**found, "train_seconds": seconds}})
+    val: dict[str, Any] = run.read_json(run.metrics).get("val", {})
+    return val
+
+
+def _origin(run: RunFolder) -> dict[str, Any]:
+    provenance = run.read_json(run.provenance)
+    config = {name: value for name, value in run.read_config().items() if name != "data_dir"}
+    return {
+        **{name: provenance.get(name) for name in _ORIGIN},
+        "config": fingerprint(config),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+    }
 
 
 def thinned(
@@ -115,9 +147,21 @@ def _processor() -> str:
 
 
 def main() -> None:
-    """Do the analyses that come in."""
-    for analysis in pickle.load(sys.stdin.buffer):
-        collect(analysis)
+    """Be the process of a cell."""
+    wanted, trust = pickle.load(sys.stdin.buffer)
+    if len(sys.argv) > 1:
+        _command()
+    for analysis in wanted:
+        collect(analysis, trust=trust)
+
+
+def _command() -> None:
+    # As `python -m deltavae` with this process's words; ends the process where it fails.
+    try:
+        runpy.run_module("deltavae", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code:
+            raise
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What a study is: cells to train, figures to take from each, findings to draw from all.
 
-A cell is one configuration of `fit` with one seed. Its key is its name and a hash of its options:
-studies that ask for the same cell share one run folder, and a changed option is another cell. A
-result is what remains of a cell when its weights are gone: small, JSON, enough for every finding.
+A cell is one configuration of `fit` with one seed. Its key is a hash of its options: cells of
+equal options share one run folder, whatever their names and studies, and a changed option is
+another cell. The key knows the options that are given, not what deltavae takes where they say
+nothing: a result keeps a hash of the whole configuration, and the commit. A result is what remains
+of a cell when its weights are gone: small, JSON, enough for every finding.
 """
 
 import hashlib
@@ -48,9 +50,21 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The name, and 8 hexadecimal digits that say which options it stands for."""
-        text = json.dumps(_canonical(self.options), sort_keys=True, allow_nan=False)
-        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        """Twelve hexadecimal digits that follow from the options alone."""
+        return fingerprint(self.options)
+
+
+def fingerprint(options: Mapping[str, Any]) -> str:
+    """Return twelve hexadecimal digits that two equal sets of options share.
+
+    Args:
+        options: JSON values; the order of a mapping does not matter, and 20 is 20.0.
+
+    Returns:
+        The beginning of a SHA-256 hash.
+    """
+    text = json.dumps(_canonical(options), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _canonical(value: Any) -> Any:
@@ -72,7 +86,11 @@ class Result:
         log: Columns of log.csv, thinned to at most 100 rows, one value per row; None where a row
             has no such figure.
         analysis: What `Study.analyse` returned.
-        origin: Where it comes from: commit, versions, machine, threads, train_seconds, steps.
+        origin: Where it comes from: commit, versions, machine, threads, train_seconds, steps, and
+            `config`, the `fingerprint` of the run's whole configuration.
+        val: Its metrics on the held-out images, without probes; empty where none are held out.
+        budget: The budget that it was made with; None: not told.
+        version: The study's version that made the analysis.
     """
 
     cell: Cell
@@ -80,6 +98,9 @@ class Result:
     log: Mapping[str, Sequence[float | None]]
     analysis: Mapping[str, Any]
     origin: Mapping[str, Any]
+    val: Mapping[str, Any] = field(default_factory=dict)
+    budget: Budget | None = None
+    version: int = 1
 
     def to_json(self) -> str:
         """Return the result as JSON text.
@@ -155,11 +176,14 @@ class Study(ABC):
         name: Its name on the command line and of its folder.
         title: Heading of its page, in a few words.
         description: What is compared and how, in Markdown.
+        version: Raised when `analyse` changes: results of another version are taken from their
+            runs anew, which are not trained again.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     description: ClassVar[str] = ""
+    version: ClassVar[int] = 1
 
     @abstractmethod
     def cells(self, budget: Budget) -> list[Cell]:

@@ -179,5 +179,5 @@ class RayExecutor(Executor):
             ended: Ended = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             told = str(error).strip().splitlines()[-TAIL_LINES:]
-            return Ended(job.key, "failed", 0.0, "\n".join(told))
+            return Ended(job.key, job.name, "failed", 0.0, "\n".join(told))
         return ended

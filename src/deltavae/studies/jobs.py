@@ -1,10 +1,11 @@
-"""One cell from its options to its results: training, then analysis, each a process of its own.
+"""One cell from its options to its results: a process that trains, then makes the results.
 
 A job can be begun as often as one likes. What is there is not done again: a finished run is not
 trained, an unfinished one goes on from its checkpoint. A lock in the run folder is held by the job
 and by its training: two commands may share cells, and when a command is killed its training is
-waited for, not doubled. A training that a signal has killed (want of memory, a lost worker) is
-begun again up to RETRIES times.
+waited for, not doubled. A process that a signal has killed (want of memory, a lost worker) is
+begun again up to RETRIES times. The run folder is named by the cell's key; its names.txt says
+which cells of which studies it stands for.
 """
 
 import fcntl
@@ -24,7 +25,7 @@ from typing import IO, Literal
 import yaml
 
 from deltavae.run_folder import RunFolder, write_atomically
-from deltavae.studies.analysis import Analysis, collect, has_analysis
+from deltavae.studies.analysis import Analysis
 from deltavae.studies.base import plain
 
 RETRIES = 2
@@ -50,6 +51,11 @@ class Job:
     wanted: tuple[Analysis, ...]
     trust: bool = False
 
+    @property
+    def name(self) -> str:
+        """The name of the cell; all of them, where studies call it differently."""
+        return ", ".join(dict.fromkeys(analysis.cell.name for analysis in self.wanted))
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -57,12 +63,14 @@ class Ended:
 
     Attributes:
         key: Key of its cell.
+        name: Name of its cell.
         status: done, failed, or interrupted: to go on with.
         seconds: Wall time.
         tail: The last lines that were written, where it failed.
     """
 
     key: str
+    name: str
     status: Literal["done", "failed", "interrupted"]
     seconds: float
     tail: str = ""
@@ -105,12 +113,12 @@ def run_job(job: Job, stop: Stop | None = None, core: int | None = None) -> Ende
     began, stop = time.monotonic(), stop or Stop()
 
     def ended(status: Literal["done", "failed", "interrupted"], tail: str = "") -> Ended:
-        return Ended(job.key, status, time.monotonic() - began, tail)
+        return Ended(job.key, job.name, status, time.monotonic() - began, tail)
 
     try:
         with _locked(job.folder, stop) as lock:
-            _train(job, stop, core, lock)
-            _collect(job, stop, core)
+            _tell_names(job)
+            _work(job, stop, core, lock)
     except InterruptedError:
         return ended("interrupted")
     except _FailedError as error:
@@ -134,22 +142,32 @@ def _locked(folder: Path, stop: Stop) -> Iterator[int]:
         yield file.fileno()
 
 
-def _train(job: Job, stop: Stop, core: int | None, lock: int) -> None:
-    run = RunFolder(job.folder)
-    log = job.folder / "fit.log"
-    for attempt in range(1 + RETRIES):
-        if is_trained(run):
-            return
-        words = ["fit", "--run-dir", str(job.folder), *(["--trust"] if job.trust else [])]
-        if run.config.is_file():
-            words.append("--resume")
-        else:
-            words += ["--config", str(_write_options(job))]
-        status = _process(["deltavae", *words], log, stop, core, lock)
-        if status >= 0 or attempt == RETRIES:
+def _tell_names(job: Job) -> None:
+    file = job.folder / "names.txt"
+    before = set(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else set()
+    names = before | {f"{analysis.study.name}/{analysis.cell.name}" for analysis in job.wanted}
+    if names != before:
+        text = "".join(f"{name}\n" for name in sorted(names))
+        write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _work(job: Job, stop: Stop, core: int | None, lock: int) -> None:
+    run, log = RunFolder(job.folder), job.folder / "fit.log"
+    given = pickle.dumps((job.wanted, job.trust))
+    for _ in range(1 + RETRIES):
+        words = [] if is_trained(run) else _fit(job)
+        status = _process(["deltavae.studies.analysis", *words], log, stop, core, lock, given)
+        if status >= 0:
             break
-    if status != 0 or not is_trained(run):
-        raise _FailedError(_tail(log) or f"fit ended with status {status} and said nothing")
+    if status != 0:
+        raise _FailedError(_tail(log) or f"its process ended with status {status}, and no word")
+
+
+def _fit(job: Job) -> list[str]:
+    words = ["fit", "--run-dir", str(job.folder), *(["--trust"] if job.trust else [])]
+    if RunFolder(job.folder).config.is_file():
+        return [*words, "--resume"]
+    return [*words, "--config", str(_write_options(job))]
 
 
 def _write_options(job: Job) -> Path:
@@ -159,26 +177,13 @@ def _write_options(job: Job) -> Path:
     return file
 
 
-def _collect(job: Job, stop: Stop, core: int | None) -> None:
-    if not any(has_analysis(analysis.study) for analysis in job.wanted):
-        for analysis in job.wanted:
-            collect(analysis)
-        return
-    log = job.folder / "analysis.log"
-    log.unlink(missing_ok=True)
-    words = ["deltavae.studies.analysis"]
-    status = _process(words, log, stop, core, given=pickle.dumps(job.wanted))
-    if status != 0:
-        raise _FailedError(_tail(log) or f"the analysis ended with status {status}")
-
-
 def _process(
     words: list[str],
     log: Path,
     stop: Stop,
     core: int | None,
-    lock: int | None = None,
-    given: bytes = b"",
+    lock: int,
+    given: bytes,
 ) -> int:
     # In a session of its own: of a Ctrl-C it hears from here, once; a second would end it at once.
     places = os.pathsep.join(path for path in sys.path if path)
@@ -190,7 +195,7 @@ def _process(
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, **one_thread, "PYTHONPATH": places},
-            pass_fds=() if lock is None else (lock,),
+            pass_fds=(lock,),
             start_new_session=True,
         )
     if core is not None:

@@ -1,12 +1,13 @@
 """The page of a study: README.md with tables and figures, each of them in files of its own too.
 
-    README.md  command.txt  TABLE.md  TABLE.csv  FIGURE.png  FIGURE.svg
+    README.md  command.txt  TABLE.md  TABLE.csv  FIGURE.png  FIGURE.svg  files.txt
 
-Everything on it is computed from the results; every table says how many cells it lacks.
+Everything on it is computed from the results; every table says how many cells it lacks. files.txt
+lists what was written: of that, what no longer belongs to the page is removed with the next one.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,23 +44,35 @@ def write_page(
     parts = [f"# {study.title}", study.description, findings.text]
     if missing:
         parts.insert(1, f"**Not complete: {lack}**")
+    files: dict[str, str | bytes] = {"command.txt": f"{command}\n"}
     for name, table in findings.tables.items():
         shown = replace(table, caption=" ".join(text for text in (table.caption, lack) if text))
-        _write(folder / f"{name}.md", shown.markdown())
-        _write(folder / f"{name}.csv", table.csv())
+        files |= {f"{name}.md": shown.markdown(), f"{name}.csv": shown.csv()}
         parts.append(f"{shown.markdown()}\n([CSV]({name}.csv))")
     for name, figure in findings.figures.items():
         link = f"![{_heading(name)}]({name}.png)"
-        _write(folder / f"{name}.png", to_png(figure))
+        files[f"{name}.png"] = to_png(figure)
         if isinstance(figure, Figure):
-            _write(folder / f"{name}.svg", to_svg(figure))
+            files[f"{name}.svg"] = to_svg(figure)
             link += f"\n\n([SVG]({name}.svg))"
         parts.append(link)
-    parts += [_origin(results), f"Made by\n\n```sh\n{command}\n```"]
-    _write(folder / "command.txt", f"{command}\n")
-    page = folder / "README.md"
-    _write(page, "\n\n".join(part.strip() for part in parts if part.strip()) + "\n")
-    return page
+    parts += [_origin(results), _commits(results), f"Made by\n\n```sh\n{command}\n```"]
+    files["README.md"] = "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+    _write_all(folder, files)
+    return folder / "README.md"
+
+
+def _write_all(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    # The list names old and new files until the old ones are gone: a kill leaves none unlisted.
+    listed = folder / "files.txt"
+    before = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    _write(listed, "".join(f"{name}\n" for name in sorted({*before, *files})))
+    for name, content in files.items():
+        _write(folder / name, content)
+    for name in before:
+        if name not in files and name == Path(name).name:
+            (folder / name).unlink(missing_ok=True)
+    _write(listed, "".join(f"{name}\n" for name in sorted(files)))
 
 
 def _origin(results: Sequence[Result]) -> str:
@@ -83,6 +96,13 @@ def _origin(results: Sequence[Result]) -> str:
         if values:
             told.append(f"{name} {', '.join(values)}")
     return "; ".join(told) + "."
+
+
+def _commits(results: Sequence[Result]) -> str:
+    commits = {str(result.origin.get("commit")) for result in results}
+    if len(commits) < 2:
+        return ""
+    return f"**The results come from {len(commits)} commits of deltavae.**"
 
 
 def _heading(name: str) -> str:
