@@ -27,6 +27,7 @@ TINY = {
     "aux_hidden": 4,
     "prior_steps": 2,
     "batch_size": 128,
+    "report": False,
     "importance_samples": 1,
     "limit": 32,
     "log_every": 2,

@@ -376,7 +376,7 @@ def test_two_commands_share_a_cell_without_training_it_twice(tmp_path):
         thread.join()
     assert [outcome.failed for outcome in outcomes] == [(), ()]
     shared = tmp_path / "cells" / Weights().cells("smoke")[0].key
-    assert (shared / "fit.log").read_text().count("training images") == 1
+    assert (shared / "fit.log").read_text().count("evaluating on") == 1
 
 
 def test_log_is_thinned_to_its_held_out_rows_and_its_ends():
