@@ -112,7 +112,7 @@ class DeltaVAE(nn.Module):
                 if self.training:
                     self.aux_prior.follow(q)
                 aux_rate = self.aux_prior.rate(q, z)
-            rate, rate_terms = self.latents.rate(q, z), self.latents.rate_terms(q, z)
+            rate, rate_terms = self.latents.rates(q, z)
             return Terms(distortion, rate, rate_terms, aux_rate)
 
     def encode(self, x: UInt8[Tensor, "b ..."]) -> Posterior:

@@ -46,6 +46,18 @@ def test_rate_is_the_kl_in_expectation():
     torch.testing.assert_close(latents.rate_terms(q, z).sum((1, 2)), rate)
 
 
+def test_rate_and_its_terms_come_from_one_run_of_the_prior():
+    latents, runs = make(), []
+    q = latents.posterior(noise(5, 3, 4))
+    z = q.sample(noise(5, 3, 2, seed=2))
+    expected = latents.rate(q, z), latents.rate_terms(q, z)
+    latents.lstm.register_forward_hook(lambda *_: runs.append(1))
+    rate, terms = latents.rates(q, z)
+    assert torch.equal(rate, expected[0])
+    assert torch.equal(terms, expected[1])
+    assert len(runs) == 1
+
+
 def test_rate_terms_are_the_kl_of_each_step_given_the_draws_before():
     latents = make(n=4)
     q = latents.posterior(noise(5, 4, 4))

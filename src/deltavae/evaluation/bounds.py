@@ -137,11 +137,9 @@ def _terms(
     # As DeltaVAE.forward, but for the sums of the rate in float64.
     assert model.latents is not None
     z = q.sample(noise)
-    exact = _exact(q)
     return Terms(
         -model.decoder.log_prob(x, model.latents.to_decoder(z)),
-        model.latents.rate(exact, z),
-        model.latents.rate_terms(exact, z),
+        *model.latents.rates(_exact(q), z),
         None if model.aux_prior is None else model.aux_prior.rate(q, z),
     )
 

@@ -230,6 +230,20 @@ class Latents(nn.Module, ABC):
         """
         return self.committed_terms.to(q.excess.dtype) + q.excess
 
+    def rates(
+        self, q: Posterior, z: Float[Tensor, "b n d"] | None = None
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b n d"]]:
+        """Return ``rate`` and ``rate_terms``: at once where both cost the same pass of a net.
+
+        Args:
+            q: A posterior of this pair.
+            z: A draw from it; only a pair without a closed form reads it (`learned_prior`).
+
+        Returns:
+            Nats per example, and nats per step and channel.
+        """
+        return self.rate(q, z), self.rate_terms(q, z)
+
     def sample_prior(
         self, count: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "count n d"]:

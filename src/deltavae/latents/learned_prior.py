@@ -108,7 +108,22 @@ class LearnedPrior(Latents):
         Returns:
             Nats per example, an unbiased estimate that is never negative.
         """
-        return self.rate_terms(q, z).sum(dim=(1, 2))
+        return self.rates(q, z)[0]
+
+    def rates(
+        self, q: Posterior, z: Float[Tensor, "b n d"] | None = None
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b n d"]]:
+        """Return the estimate of ``rate`` and its summands, from one run of the LSTM.
+
+        Args:
+            q: A posterior of this pair.
+            z: One draw from it.
+
+        Returns:
+            Nats per example, and nats per step and channel.
+        """
+        terms = self.rate_terms(q, z)
+        return terms.sum(dim=(1, 2)), terms
 
     def rate_terms(
         self, q: Posterior, z: Float[Tensor, "b n d"] | None = None
