@@ -6,7 +6,7 @@ import torch
 
 from deltavae.configuration import model_specification
 from deltavae.data import load_data
-from deltavae.evaluation import encode_images, mutual_information
+from deltavae.evaluation import encode_images, evaluate, mutual_information
 from deltavae.latents import Standard
 from deltavae.objectives import ControlVAE
 from deltavae.run_folder import RunFolder, instantiate
@@ -65,35 +65,89 @@ INNER, OUTER = {"encoder", "aux_prior"}, {"decoder", "latents", "aux_prior"}
 
 def test_inner_steps_move_the_encoder_outer_steps_the_rest_and_later_all(tmp_path):
     """The same bits but for what moves; K = 2, and the phase ends at its second check."""
-    watch, lagging = Watch(), LaggingInference(IMAGES, inner_steps=2, check_every=4)
+    watch = Watch()
+    lagging = LaggingInference(IMAGES, inner_steps=2, check_every=1, patience=1)
     estimates = iter([0.3, 0.2])
     lagging.information = lambda model: next(estimates)
     fit(tmp_path, callbacks=[lagging, watch], weight_decay=0.1)
-    cycle = [INNER, INNER, OUTER]
-    assert watch.moved == [*cycle, *cycle, *cycle[:2], *[INNER | OUTER] * 4]
+    assert watch.moved == [*[INNER, INNER, OUTER] * 2, *[INNER | OUTER] * 6]
     assert not lagging.active
     rows = {row["step"]: row for row in read_log(tmp_path / "log.csv")}
     column = {step: row.get("lagging_information_bits") for step, row in rows.items()}
     assert column == {
-        4: pytest.approx(nats_to_bits(0.3)),
+        3: pytest.approx(nats_to_bits(0.3)),
         5: None,
-        8: pytest.approx(nats_to_bits(0.2)),
+        6: pytest.approx(nats_to_bits(0.2)),
         10: None,
         12: None,
     }
+    updates = {step: row["decoder_updates"] for step, row in rows.items()}
+    assert updates == {3: 1, 5: 1, 6: 2, 10: 6, 12: 8}
+
+
+def test_extra_inner_steps_leave_the_decoder_all_of_its_updates(tmp_path):
+    """K = 2: in the phase, of 2 steps, three moves each, the encoder's first; then one."""
+    moves, parts = [], ("encoder", "decoder")
+    lagging = LaggingInference(IMAGES, inner_steps=2, check_every=1, patience=1, extra=True)
+    estimates = iter([0.3, 0.2])
+    lagging.information = lambda model: next(estimates)
+
+    class WatchMoves(pl.Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            moving = {
+                name
+                for name in parts
+                if any(p.grad is not None for p in getattr(pl_module.model, name).parameters())
+            }
+            rates = {group["lr"] / group["peak"] for group in optimizer.param_groups}
+            moves.append((trainer.global_step, *moving, *rates))
+
+    model = fit(tmp_path, steps=6, callbacks=[lagging, WatchMoves()], warmup_steps=0)
+    moved = [[name for name in move if name in parts] for move in moves]
+    in_phase = [["encoder"], ["encoder"], ["decoder"]]
+    assert moved[:6] == in_phase * 2
+    assert [set(names) for names in moved[6:]] == [set(parts)] * 4
+    assert [move[0] for move in moves] == [0, 0, 0, 1, 1, 1, 2, 3, 4, 5]
+    assert moves[3][-1] == moves[5][-1] != moves[2][-1]  # the learning rate of their step
+    assert model.aux_prior.updates.item() == 10
+    last = read_log(tmp_path / "log.csv")[-1]
+    assert (last["step"], last["decoder_updates"]) == (6, 6)
+
+
+def test_extra_inner_steps_take_batches_of_their_own(tmp_path):
+    seen = []
+
+    class Keep(pl.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            step = pl_module.training_step
+
+            def training_step(batch, batch_idx):
+                seen.append(batch["index"].tolist())
+                return step(batch, batch_idx)
+
+            pl_module.training_step = training_step
+
+    lagging = LaggingInference(IMAGES, inner_steps=3, extra=True)
+    fit(tmp_path / "a", steps=5, callbacks=[Keep(), lagging])
+    with_inner = seen.copy()
+    seen.clear()
+    fit(tmp_path / "b", steps=20, callbacks=[Keep()])
+    outer = [batch for i, batch in enumerate(with_inner) if i % 4 == 3]
+    inner = [batch for i, batch in enumerate(with_inner) if i % 4 != 3]
+    assert [*outer, *inner] == seen
 
 
 def test_a_stationary_model_ends_the_phase_and_a_rising_one_does_not(tmp_path):
     """Weights that do not move: the second check finds what the first one found."""
-    lagging = LaggingInference(IMAGES, inner_steps=3, check_every=2)
+    lagging = LaggingInference(IMAGES, inner_steps=1, check_every=1, patience=1)
     fit(tmp_path, callbacks=[lagging], learning_rate=1e-30, weight_decay=0.0)
     assert not lagging.active
     logged = [r for r in read_log(tmp_path / "log.csv") if "lagging_information_bits" in r]
     assert [row["step"] for row in logged] == [2, 4]
     assert logged[0]["lagging_information_bits"] == logged[1]["lagging_information_bits"]
-    patient = LaggingInference(IMAGES, patience=3)
+    patient = LaggingInference(IMAGES, patience=4)
     for information, active in zip(
-        (1.0, 0.9, 1.0, 1.1, 1.1, 1.0, 1.05), (True,) * 6 + (False,), strict=True
+        (1.0, 0.9, 1.0, 1.1, 1.1, 1.2, 1.0), (True,) * 6 + (False,), strict=True
     ):
         patient.judge(information)
         assert patient.active == active
@@ -122,13 +176,16 @@ def test_lagging_inference_of_nothing_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("latents", ["LearnedPrior", "BatchNorm"])
-@pytest.mark.parametrize("step", [3, 7])  # in the aggressive phase and after its end
-def test_rivals_resume_bit_for_bit(tmp_path, latents, step):
+@pytest.mark.parametrize("extra", [False, True])
+@pytest.mark.parametrize("step", [2, 3, 7])  # in the aggressive phase, at its check, after its end
+def test_rivals_resume_bit_for_bit(tmp_path, latents, extra, step):
     """Controller, running moments, learned prior and the phase go on where they stopped."""
 
     def options(*more):
-        lagging = LaggingInference(IMAGES, inner_steps=2, check_every=2)
-        estimates = {2: 0.1, 4: 0.2, 6: 0.15}
+        lagging = LaggingInference(
+            IMAGES, inner_steps=2, check_every=3 if extra else 1, patience=1, extra=extra
+        )
+        estimates = {3: 0.2, 6: 0.15, 9: 0.2, 18: 0.15}  # by the steps of all kinds
         lagging.information = lambda model: estimates[int(model.aux_prior.updates)]
         return {
             "latents": latents,
@@ -179,6 +236,41 @@ def test_moments_of_the_averaged_weights_are_those_of_the_training_set(tmp_path)
     before = {k: v.clone() for k, v in ar1.state_dict().items()}
     refit_moments(ar1, tiny_data())  # nothing to do
     assert all(torch.equal(v, before[k]) for k, v in ar1.state_dict().items())
+
+
+def test_a_measurement_takes_the_moments_of_the_averaged_weights_and_leaves_no_trace(tmp_path):
+    """Weights that move fast: the last row is what `evaluate` finds once moments are refitted."""
+    data = tiny_data().hold_out_last(12)
+    settings = {"latents": "BatchNorm", "steps": 30, "learning_rate": 1e-2, "dataset": data}
+    model = fit(tmp_path / "a", val_every=10, **settings)
+    without = fit(tmp_path / "b", val_every=0, **settings)
+    for name, value in without.state_dict().items():  # running moments too
+        assert torch.equal(value, model.state_dict()[name]), name
+    last = read_log(tmp_path / "a" / "log.csv")[-1]
+    raw = evaluate(model, data, split="val", seed=0, probe=False)
+    refit_moments(model, data)
+    refitted = evaluate(model, data, split="val", seed=0, probe=False)
+    for name in ("rate_bits", "distortion_bits", "elbo_bpd", "mutual_information_bits"):
+        assert last[f"val_{name}"] == pytest.approx(refitted[name], rel=1e-9)
+        assert last[f"val_{name}"] != pytest.approx(raw[name], rel=1e-3)
+
+
+def test_lagging_refuses_extra_steps_without_batches_of_its_own(tmp_path):
+    torch.manual_seed(0)
+    module = DeltaVAEModule(instantiate(tiny_specification()), steps=2)
+    items = [{"x": torch.from_numpy(IMAGES[:4]), "index": torch.arange(4)}] * 2
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[LaggingInference(IMAGES, extra=True)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    with pytest.raises(ValueError, match="extra must be False but with the batches of Delta"):
+        trainer.fit(module, torch.utils.data.DataLoader(items, batch_size=None))
 
 
 @pytest.mark.slow

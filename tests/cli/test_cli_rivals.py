@@ -39,19 +39,21 @@ def test_a_floor_of_the_batch_mean_is_called_that_wherever_it_is_told(data, tmp_
 def test_learned_prior_with_lagging_inference(data, tmp_path):
     folder = tmp_path / "run"
     words = ("--latents", "LearnedPrior", "--latents.hidden", 5, "--objective", "Beta")
-    lagging = ("--lagging.inner-steps", 2, "--lagging.check-every", 4, "--holdout", 8)
+    lagging = ("--lagging.inner-steps", 2, "--lagging.check-every", 2, "--holdout", 8)
     ended = fit(data, folder, *words, "--objective.beta", 0.5, *lagging)
     assert ended.status == 0, ended.err
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["lagging"] == {
         "inner_steps": 2,
-        "check_every": 4,
-        "patience": 1,
+        "check_every": 2,
+        "patience": 5,
+        "extra": False,
         "examples": 1000,
     }
     with (folder / "log.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["lagging_information_bits"]]
-    assert int(rows[0]["step"]) == 4
+    assert int(rows[0]["step"]) == 6
+    assert int(rows[0]["decoder_updates"]) == 2
     model = load(folder)
     assert isinstance(model.latents, LearnedPrior)
     assert model.latents.lstm.hidden_size == 5

@@ -296,16 +296,24 @@ def _add_lagging(group: Any) -> None:
     group.add_argument(
         "--lagging.check_every",
         type=whole(1),
-        default=500,
+        default=100,
         metavar="N",
-        help="steps between two estimates of I(x;z), on held-out images where there are any",
+        help="steps of the decoder between two estimates of I(x;z), on held-out images where "
+        "there are any",
     )
     group.add_argument(
         "--lagging.patience",
         type=whole(1),
-        default=1,
+        default=5,
         metavar="N",
-        help="estimates in a row without a rise that end this phase",
+        help="estimates not above the best before that end this phase",
+    )
+    group.add_argument(
+        "--lagging.extra",
+        action=ActionYesNo,
+        default=False,
+        help="add the encoder's steps to those of --epochs: the decoder gets its full number, and "
+        "training takes longer; --no_lagging.extra: they are among them",
     )
     group.add_argument(
         "--lagging.examples",

@@ -5,8 +5,9 @@ from deltavae.training.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from deltavae.training.compilation import compiled_training
 from deltavae.training.lagging import LaggingInference
 from deltavae.training.log import CSVLog, read_log
-from deltavae.training.loop import DeltaVAEDataModule, Outcome, refit_moments, refit_prior, train
+from deltavae.training.loop import DeltaVAEDataModule, Outcome, refit_prior, train
 from deltavae.training.module import DeltaVAEModule, TrainingDivergedError
+from deltavae.training.moments import refit_moments
 from deltavae.training.validation import Validation
 
 __all__ = [

@@ -18,8 +18,6 @@ from deltavae import aux_prior
 from deltavae.data import Dataset
 from deltavae.data.batches import StepLoader, StepSampler
 from deltavae.evaluation import encode_images
-from deltavae.evaluation.encodings import batches, evaluating
-from deltavae.latents import BatchNorm
 from deltavae.model import DeltaVAE
 from deltavae.run_folder import RunFolder
 from deltavae.training.averaging import WeightAverage
@@ -156,32 +154,9 @@ def _validation(
         return []
     if every is None:
         every = VAL_EVERY
-    return [Validation(average, split, every=every, examples=examples)] if every else []
-
-
-def refit_moments(
-    model: DeltaVAE, data: Dataset, *, examples: int = 20_000, batch_size: int = 256
-) -> None:
-    """Set a BN-VAE's running moments to those of its present weights; other models have none.
-
-    The moments that training leaves are those of the raw weights, not of their average.
-
-    Args:
-        model: The model, changed in place where its latents are a `BatchNorm`.
-        data: The data set whose training images are encoded.
-        examples: Number of training images at most, the first ones.
-        batch_size: Images per forward pass, at least 1.
-    """
-    latents, encoder = model.latents, model.encoder
-    if not isinstance(latents, BatchNorm) or encoder is None:
-        return
-    images = data.train.images[:examples]
-    with evaluating(model) as device:
-        parts = [
-            encoder(torch.from_numpy(images[batch]).to(device))
-            for batch in batches(len(images), batch_size)
-        ]
-        latents.set_moments(torch.cat(parts))
+    if not every:
+        return []
+    return [Validation(average, split, every=every, examples=examples, train=data.data.train)]
 
 
 def refit_prior(

@@ -24,6 +24,7 @@ from deltavae.model import DeltaVAE
 from deltavae.noise import counter_coin, counter_normal
 from deltavae.objectives import ELBO, Objective
 from deltavae.training.log import CSVLog
+from deltavae.training.random_states import random_states, restore_random_states
 from deltavae.units import nats_to_bits, nats_to_bpd
 
 
@@ -97,6 +98,7 @@ class DeltaVAEModule(pl.LightningModule):
         self.seed, self.log_every, self.augment = seed, log_every, augment
         self.seconds = 0.0  # wall time of the training, interruptions not counted
         self.measured: dict[str, float] = {}  # on held-out images at this step, for the log
+        self.counts: dict[str, float] = {}  # what else every row of the log is to show
         self._clock: float | None = None
         self._closed = 0  # the last step that `close_step` has seen
         self._sums = torch.zeros(4)  # distortion, rate, aux_rate, steps since the last log entry
@@ -136,7 +138,7 @@ class DeltaVAEModule(pl.LightningModule):
                 logger.rewind(*self._entry)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate of this step."""
+        """Set the learning rate of this step; a second call in one step sets the same."""
         if math.isfinite(self.max_seconds) and self.trainer.world_size > 1:
             self.seconds = self.trainer.strategy.broadcast(self.seconds)  # one schedule for all
         optimiser = self.optimizers(use_pl_optimizer=False)
@@ -227,46 +229,21 @@ class DeltaVAEModule(pl.LightningModule):
         return distortion, rate, aux_rate
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a continued run needs beyond weights and optimiser; refuse a diverged state.
-
-        Of the random numbers of dropout every process has a state of its own: all are saved.
-        """
+        """Add what a continued run needs beyond weights and optimiser; refuse a diverged state."""
         self.check_finite()
-        on_gpu = torch.cuda.is_available()
         checkpoint["deltavae"] = {
             "seconds": self.seconds,
             "sums": self._sums.cpu(),
             "entry": self._entry,
-            "rng": self._of_all(torch.get_rng_state()),
-            "cuda_rng": self._of_all(torch.cuda.get_rng_state()) if on_gpu else None,
+            **random_states(self),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what `on_save_checkpoint` added.
-
-        A process that had no part in the training until now keeps the random state that it has.
-        """
+        """Restore what `on_save_checkpoint` added."""
         state = checkpoint["deltavae"]
         self.seconds, self._sums = state["seconds"], state["sums"]
         self._entry = state.get("entry")
-        for own in self._own(state["rng"]):
-            torch.set_rng_state(own)
-        if state["cuda_rng"] is not None and torch.cuda.is_available():
-            for own in self._own(state["cuda_rng"]):
-                torch.cuda.set_rng_state(own)
-
-    def _of_all(self, state: UInt8[Tensor, " s"]) -> UInt8[Tensor, "w s"]:
-        if self.trainer.world_size == 1:
-            return state[None]
-        states = self.all_gather(state)
-        assert isinstance(states, Tensor)
-        return states.cpu()
-
-    def _own(self, states: UInt8[Tensor, "..."]) -> UInt8[Tensor, "_w s"]:
-        # One row or none; an older checkpoint has a single state, that of the first process.
-        # A copy: torch reads a state from the beginning of its storage.
-        rows = states.reshape(-1, states.shape[-1])
-        return rows[self.global_rank : self.global_rank + 1].clone()
+        restore_random_states(state, self.global_rank)
 
     def close_training(self, measured: Mapping[str, float]) -> None:
         """Write figures of the last step into the log, after the last checkpoint.
@@ -306,6 +283,7 @@ class DeltaVAEModule(pl.LightningModule):
             "elbo_bpd": nats_to_bpd(distortion + rate, dims),
             "learning_rate": self.learning_rate * self.rate_factor(self.global_step - 1),
             "seconds": self.seconds,
+            **self.counts,
         }
 
     def _write(self, values: dict[str, float]) -> None:

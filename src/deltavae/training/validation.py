@@ -2,7 +2,8 @@
 
 The figures are those of `evaluation.evaluate` at the same seed: every measurement uses the same
 images and the same draws of z, so that two points of the curve differ by the weights alone.
-Nothing here touches the state of the training.
+A BN-VAE's running moments are those of the raw weights: for the measurement they are taken from
+training images with the averaged ones. Nothing here touches the state of the training.
 """
 
 from typing import Any, final
@@ -21,7 +22,10 @@ from deltavae.model import DeltaVAE
 from deltavae.terms import Terms
 from deltavae.training.averaging import WeightAverage
 from deltavae.training.module import DeltaVAEModule
+from deltavae.training.moments import moments_of
 from deltavae.units import nats_to_bits, nats_to_bpd
+
+_MOMENTS = 2000  # training images that a BN-VAE's moments are taken from
 
 
 @final
@@ -38,6 +42,7 @@ class Validation(pl.Callback):
         every: Steps between two measurements, at least 1.
         examples: Images at most, the first ones, at least 1.
         seed: Seed of the draws of z.
+        train: Training images, which a BN-VAE's moments are taken from; None: the held-out ones.
 
     Raises:
         ValueError: If every or examples is below 1.
@@ -51,12 +56,14 @@ class Validation(pl.Callback):
         every: int = 1000,
         examples: int = 1000,
         seed: int = 0,
+        train: Split | None = None,
     ) -> None:
         for name, value in (("val_every", every), ("val_examples", examples)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.average, self.every, self.seed = average, every, seed
         self.images = split.images[:examples]
+        self._moments = (split if train is None else train).images[:_MOMENTS]
         self._last = 0  # the last step that was measured
 
     def on_train_batch_end(
@@ -80,8 +87,9 @@ class Validation(pl.Callback):
 
     def _measure(self, trainer: pl.Trainer, pl_module: DeltaVAEModule) -> dict[str, float]:
         self._last = trainer.global_step
-        with self.average.applied(pl_module):
-            return self.measure(pl_module.model)
+        model = pl_module.model
+        with self.average.applied(pl_module), moments_of(model, self._moments):
+            return self.measure(model)
 
     def measure(self, model: DeltaVAE) -> dict[str, float]:
         """Measure a model on the held-out images.
