@@ -117,12 +117,11 @@ class _Problem:
         values, vectors = torch.linalg.eigh(self.precision)
         root = vectors * values.sqrt() @ vectors.T  # Λ^½: u = Λ^½ z has the prior N(0, I)
         _, _, rotation = torch.linalg.svd(torch.linalg.solve(root, weight.T).T)
-        to_direction = rotation @ root
+        to_direction: Tensor = rotation @ root
         variance = (to_direction.square() * log_variance.exp()).sum(1)
         mean = to_direction @ encoder
         square = (mean @ self.covariance * mean).sum(1)
-        rates: Tensor = 0.5 * (variance + square - 1 - variance.log())
-        return rates
+        return 0.5 * (variance + square - 1 - variance.log())
 
     def information(
         self, encoder: Float64[Tensor, "k p"], log_variance: Float64[Tensor, " k"]
@@ -159,11 +158,10 @@ def optimal_neg_elbo(
     Returns:
         Nats per example, probabilistic PCA's −log-likelihood; attained if the prior is N(0, I).
     """
-    eigenvalues = torch.linalg.eigvalsh(covariance).flip(0)
+    eigenvalues: Tensor = torch.linalg.eigvalsh(covariance).flip(0)
     variance = torch.full_like(eigenvalues, _positive(noise))
     variance[:latents] = eigenvalues[:latents].clamp_min(noise)
-    optimum: Tensor = 0.5 * ((2 * math.pi * variance).log() + eigenvalues / variance).sum()  # (3)
-    return optimum
+    return 0.5 * ((2 * math.pi * variance).log() + eigenvalues / variance).sum()  # (3)
 
 
 def collapse_threshold(precision: Float64[Tensor, "k k"]) -> float:
@@ -216,11 +214,11 @@ def train_linear_vae(
     p = len(covariance)
     constant = 0.5 * p * math.log(2 * math.pi * _positive(noise))
     problem = _Problem(covariance / noise, precision, constant)
-    weight, encoder = (
+    parameters = [
         torch.randn(shape, generator=generator, dtype=torch.float64) / math.sqrt(p)
         for shape in ((p, latents), (latents, p))
-    )
-    parameters = [weight, encoder, torch.zeros(latents, dtype=torch.float64)]
+    ]
+    parameters.append(torch.zeros(latents, dtype=torch.float64))
     history = _minimise(problem, parameters, steps, learning_rate)
     weight, encoder, log_variance = parameters
     neg_elbo = float(history.neg_elbo[-1])
@@ -244,8 +242,8 @@ def _minimise(
     records: list[tuple[int, float, Tensor]] = []
 
     def record(step: int) -> None:
-        loss = float(problem.neg_elbo(*parameters))
-        records.append((step, loss, problem.direction_rates(*parameters)))
+        rates = problem.direction_rates(*parameters)
+        records.append((step, float(problem.neg_elbo(*parameters)), rates))
 
     adam = torch.optim.Adam(parameters, learning_rate)
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
@@ -258,28 +256,24 @@ def _minimise(
         adam.step()
         slower.step()
     record(steps)
-    evaluations = _refine(problem, parameters)
-    record(steps + evaluations)
+    record(steps + _refine(problem, parameters))
+    done, losses, rates = zip(*records, strict=True)
     return History(
-        torch.tensor([step for step, _, _ in records]),
-        torch.tensor([loss for _, loss, _ in records], dtype=torch.float64),
-        torch.stack([rates for _, _, rates in records]),
+        torch.tensor(done), torch.tensor(losses, dtype=torch.float64), torch.stack(rates)
     )
 
 
 def _refine(problem: _Problem, parameters: list[Tensor]) -> int:
     # L-BFGS from where the parameters stand; returns how often it has evaluated (1).
-    sizes = [parameter.numel() for parameter in parameters]
-
     def unpack(flat: np.ndarray) -> list[Tensor]:
-        parts = torch.split(torch.from_numpy(flat), sizes)
-        return [u.view_as(parameter) for u, parameter in zip(parts, parameters, strict=True)]
+        parts = torch.split(torch.from_numpy(flat), [p.numel() for p in parameters])
+        return [part.view_as(p) for part, p in zip(parts, parameters, strict=True)]
 
     def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = _loss_and_gradient(problem, unpack(flat))
         return loss, torch.cat([part.flatten() for part in gradient]).numpy()
 
-    start = torch.cat([parameter.flatten() for parameter in parameters]).numpy()
+    start = torch.cat([p.flatten() for p in parameters]).numpy()
     found = minimize(
         function,
         start,
