@@ -35,7 +35,7 @@ from deltavae.figures import intervals
 from deltavae.likelihoods import default_likelihood
 from deltavae.run_folder import instantiate
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
-from deltavae.studies.methods import delta_vae, without_latents
+from deltavae.studies.methods import ABOUT_UNITS, delta_vae, without_latents
 from deltavae.studies.settings import CHANNELS, cell, component, training
 from deltavae.studies.statistics import Interval, mean, seeds_needed
 from deltavae.studies.tables import Table
@@ -115,7 +115,8 @@ class LatentsAgainstDecoder(Study):
     description = (
         "Three arms, the same training time each: the δ-VAE, its decoder alone, and a wider "
         "decoder alone with as many weights as all parts of the δ-VAE together. Bits/dim of test "
-        "images; a difference below 0 means that the latents win."
+        f"images; a difference below 0 means that the latents win. {ABOUT_UNITS} The learning "
+        "rate is tuned for every arm by itself."
     )
 
     def cells(self, budget: Budget) -> list[Cell]:
@@ -228,7 +229,7 @@ def options(budget: Budget, data: str, depth: int, arm: str) -> dict[str, Any]:
         The options.
     """
     shared = training(budget, data)
-    method = delta_vae(RATE[data], CHANNELS[budget]) if arm == OURS else without_latents()
+    method = delta_vae(budget, RATE[data]) if arm == OURS else without_latents()
     steps = 60.0 * PLANS[budget].minutes / SECONDS[data, depth][arm]
     per_epoch = _train_images(data, shared.get("holdout", 0)) // shared["batch_size"]
     nets = parts(budget, data, depth)[arm]
@@ -325,10 +326,11 @@ def _tuning(results: Sequence[Result], plan: Plan) -> Table:
     rows = []
     for (data, depth, arm), found in by_labels(results, "data", "depth", "arm").items():
         bounds = {result.cell.labels["learning_rate"]: _held_out(result) for result in found}
-        best = min(bounds, key=bounds.__getitem__)
+        measured = {rate: bound for rate, bound in bounds.items() if bound is not None}
+        best = f"{min(measured, key=measured.__getitem__):g}" if measured else None
         used = _learning_rate(plan, data, arm)
         shown = [bounds.get(rate) for rate in plan.grid]
-        rows.append([data, depth, arm, *shown, f"{best:g}", f"{used:g}"])
+        rows.append([data, depth, arm, *shown, best, f"{used:g}"])
     columns = [f"{rate:g}" for rate in plan.grid]
     return Table(
         ["data", "layers", "arm", *columns, "best", "used"],
@@ -339,11 +341,14 @@ def _tuning(results: Sequence[Result], plan: Plan) -> Table:
     )
 
 
-def _held_out(result: Result) -> float:
-    # The last measurement of the averaged weights on held-out images.
-    def last(name: str) -> float:
+def _held_out(result: Result) -> float | None:
+    # The last measurement of the averaged weights on held-out images; None where there is none.
+    def last(name: str) -> float | None:
         values = [value for value in result.log.get(name, ()) if value is not None]
-        return float(values[-1]) if values else 0.0
+        return float(values[-1]) if values else None
 
-    bits = last("val_distortion_bits") + last("val_aux_rate_bits")
-    return bits / float(result.metrics["dims"])
+    distortion, aux_rate = last("val_distortion_bits"), last("val_aux_rate_bits")
+    with_latents = result.cell.labels["arm"] == OURS
+    if distortion is None or (with_latents and aux_rate is None):
+        return None
+    return (distortion + (aux_rate or 0.0)) / float(result.metrics["dims"])

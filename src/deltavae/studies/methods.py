@@ -1,8 +1,14 @@
 """The methods that the studies compare: what each adds to the options of `fit`.
 
-All share data, nets, batches and length (`settings`); a method says which pair of posterior and
-prior and which objective. Its target is a number of bits per image where it takes one, or the
-weight β of the rate.
+All share data, nets, batches, length and learning rate (`settings`); a method says which pair of
+posterior and prior and which objective. Its target is a number of bits per image where it takes
+one, or the weight β of the rate. The δ-VAE comes twice, with the same d channels, of the same α in
+the budgets "smoke" and "cpu", of the recipe's ladder in "paper":
+
+    δ-VAE               posterior in units of the minimiser, z/σ* to the decoder: this project's
+    δ-VAE, plain units  the posterior as it is, z to the decoder: the paper's
+
+Lagging inference gets its inner steps on top: as many updates of the decoder as all methods.
 """
 
 from collections.abc import Mapping
@@ -10,9 +16,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from deltavae.studies.base import Budget
-from deltavae.studies.settings import ANNEALING, CHANNELS, TARGETS, component
+from deltavae.studies.settings import (
+    ANNEALING,
+    CHANNELS,
+    DATA,
+    GAINS,
+    LADDER,
+    TARGETS,
+    component,
+    steps,
+)
 
-DELTA_VAE = "δ-VAE"
+DELTA_VAE, PLAIN = "δ-VAE", "δ-VAE, plain units"
+ABOUT_UNITS = (
+    "The δ-VAE's posterior is in units of the minimiser (the decoder reads z/σ*) unless plain "
+    "units, the paper's, are named; δ is spread over channels of equal α, in the budget paper "
+    "over the paper's ladder."
+)
+ABOUT_RATE = "All share one learning rate, tuned for none."
 BETAS: Mapping[Budget, tuple[float, ...]] = {
     "smoke": (0.3,),
     "cpu": (0.03, 0.1, 0.3, 0.6),
@@ -44,14 +65,29 @@ class Method:
         return self.slug if self.target is None else f"{self.slug}-{self.target:g}"
 
 
-def delta_vae(bits: float, channels: int) -> Method:
-    """Return the δ-VAE: an AR(1) prior, the posterior in units of the minimiser."""
+def delta_vae(
+    budget: Budget, bits: float, *, channels: int | None = None, minimiser_units: bool = True
+) -> Method:
+    """Return the δ-VAE: a mean-field Gaussian and an AR(1) prior.
+
+    Args:
+        budget: The budget.
+        bits: Committed rate δ.
+        channels: Latent channels d; None: the budget's.
+        minimiser_units: Whether the posterior is in units of the minimiser.
+
+    Returns:
+        The method.
+    """
     options = {
-        "latents": component("latents.AR1", minimiser_units=True),
+        "latents": component("latents.AR1", minimiser_units=minimiser_units),
         "delta_bits": bits,
-        "latent_channels": channels,
+        "latent_channels": CHANNELS[budget] if channels is None else channels,
     }
-    return Method(DELTA_VAE, "delta-vae", options, bits, "bits")
+    if LADDER[budget] is not None:
+        options["alpha"] = LADDER[budget]
+    name, slug = (DELTA_VAE, "delta-vae") if minimiser_units else (PLAIN, "delta-vae-plain")
+    return Method(name, slug, options, bits, "bits")
 
 
 def without_latents() -> Method:
@@ -60,10 +96,11 @@ def without_latents() -> Method:
 
 
 def rivals(budget: Budget) -> list[Method]:
-    """Return the methods with latents other than the δ-VAE, at every target of a budget."""
-    methods = _without_target(budget)
+    """Return the methods with latents but the δ-VAE of this project, at a budget's targets."""
+    methods = [delta_vae(budget, bits, minimiser_units=False) for bits in TARGETS[budget]]
+    methods += _without_target(budget)
     for bits in TARGETS[budget]:
-        methods += _aimed_at(bits, CHANNELS[budget], gain=1e-4 if budget == "paper" else 2e-3)
+        methods += _aimed_at(bits, CHANNELS[budget], GAINS[budget])
     for beta in BETAS[budget]:
         methods += _weighted(beta, CHANNELS[budget])
     return methods
@@ -73,16 +110,22 @@ def _standard(channels: int) -> dict[str, Any]:
     return {"latents": component("latents.Standard"), "latent_channels": channels}
 
 
+def lagging(budget: Budget) -> dict[str, Any]:
+    """Return the options of lagging inference: a check in every fortieth of the training."""
+    check_every = max(1, steps(budget, DATA[budget][0]) // 40)
+    return {"inner_steps": 5, "check_every": check_every, "extra": True}
+
+
 def _without_target(budget: Budget) -> list[Method]:
-    base, steps = _standard(CHANNELS[budget]), ANNEALING[budget]
-    linear = component("objectives.LinearAnnealing", steps=steps)
-    cyclical = component("objectives.CyclicalAnnealing", cycle_steps=max(1, steps // 3), cycles=4)
-    lagging = {"inner_steps": 5, "check_every": max(1, steps // 10)}
+    base = _standard(CHANNELS[budget])
+    rise = max(1, round(ANNEALING * steps(budget, DATA[budget][0])))
+    linear = component("objectives.LinearAnnealing", steps=rise)
+    cyclical = component("objectives.CyclicalAnnealing", cycle_steps=rise, cycles=4)
     return [
         Method("VAE", "vae", base),
         Method("linear annealing", "annealing", {**base, "objective": linear}),
         Method("cyclical annealing", "cyclical", {**base, "objective": cyclical}),
-        Method("lagging inference", "lagging", {**base, "lagging": lagging}),
+        Method("lagging inference", "lagging", {**base, "lagging": lagging(budget)}),
     ]
 
 
@@ -90,11 +133,7 @@ def _aimed_at(bits: float, channels: int, gain: float) -> list[Method]:
     objectives: dict[str, tuple[str, str, dict[str, Any]]] = {
         "FreeBitsPerExample": ("free bits, per example", "free-bits-example", {}),
         "FreeBitsPerChannel": ("free bits, per channel", "free-bits-channel", {}),
-        "ControlVAE": (
-            "ControlVAE",
-            "controlvae",
-            {"k_i": gain},
-        ),  # short trainings need a fast one
+        "ControlVAE": ("ControlVAE", "controlvae", {"k_i": gain}),
     }
     pairs = {
         "Independent": ("constrained independent", "independent"),
