@@ -11,11 +11,14 @@ import yaml
 from deltavae.cli.parsing import parse
 from deltavae.cli.specified import specified_model
 from deltavae.data import data_layout
+from deltavae.rates import committed_rate
 from deltavae.run_folder import import_class, instantiate
 from deltavae.studies import STUDIES
 from deltavae.studies.base import Result
+from deltavae.studies.collapse import Collapse
 from deltavae.studies.density import Density
 from deltavae.studies.encoder_ablation import EncoderAblation
+from deltavae.studies.equal_rate import abscissa
 from deltavae.studies.information import ALONE, DEFAULT, Information
 from deltavae.studies.latents_against_decoder import (
     OURS,
@@ -26,6 +29,8 @@ from deltavae.studies.latents_against_decoder import (
     LatentsAgainstDecoder,
 )
 from deltavae.studies.rate_distortion import RateDistortion
+from deltavae.studies.statistics import mean
+from deltavae.units import nats_to_bits
 
 BUDGETS = ("smoke", "cpu", "paper")
 CELLED = [name for name in STUDIES if name != "rate-vs-alpha"]
@@ -71,7 +76,7 @@ def test_every_cell_is_a_training_that_fit_takes(name, budget, tmp_path):
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_methods_share_nets_data_and_length(budget):
-    own = {"latents", "delta_bits", "latent_channels", "objective", "lagging"}
+    own = {"latents", "delta_bits", "latent_channels", "alpha", "objective", "lagging"}
     shared = [
         {name: value for name, value in cell.options.items() if name not in own}
         for cell in RateDistortion().cells(budget)
@@ -90,37 +95,160 @@ def test_cells_are_those_of_rate_distortion(name):
 def result(cell, **metrics):
     names = ("elbo_bpd", "aux_elbo_bpd", "aux_iwae_bpd", "rate_bits", "aux_rate_bits")
     more = ("mutual_information_bits", "distortion_bits", "active_units", "committed_rate_bits")
-    values = dict.fromkeys((*names, *more)) | {"dims": 196} | metrics
-    return Result(cell, values, {}, {}, {"train_seconds": 60.0})
+    values = dict.fromkeys((*names, *more)) | {"dims": 196, "params": 1000, "aux_params": 10}
+    return Result(cell, values | metrics, {}, {}, {"train_seconds": 60.0})
 
 
-def test_rate_distortion_compares_at_equal_auxiliary_rate():
-    """The rival's line is distortion = 100 − 2·aux_rate, the δ-VAE lies 3 bits below it."""
-    cells = [replace(c, labels=dict(c.labels)) for c in RateDistortion().cells("cpu")]
+def trained(cell, rate, distortion, **metrics):
+    """A result of rate-distortion: its aux_rate is a half of its rate."""
+    figures = {"rate_bits": rate, "aux_rate_bits": rate / 2, "distortion_bits": distortion}
+    figures |= {"elbo_bpd": 1.0, "aux_elbo_bpd": 1.0, "mutual_information_bits": rate / 4}
+    figures |= {"active_units": 3.0, "committed_rate_bits": 0.0}
+    one = result(cell, **figures | {"mutual_information_cap_bits": 13.3} | metrics)
+    return replace(one, analysis={"train": one.metrics})
+
+
+def on_lines(methods, seeds=3):
+    """Results on distortion = 100 − 2·aux_rate; the δ-VAE lies 3 bits below it."""
     results = []
-    for cell in cells:
-        method, target = cell.labels["method"], cell.labels["target"]
-        if method not in ("δ-VAE", "free bits, per example"):
+    for cell in RateDistortion().cells("cpu"):
+        method, target, seed = (cell.labels[name] for name in ("method", "target", "seed"))
+        if method not in methods or seed >= seeds:
             continue
-        noise = 0.1 * (cell.labels["seed"] - 1)
-        rate = target / 2 if method == "δ-VAE" else 1.5 * target / 2
-        distortion = 100 - 2 * rate + noise - (3.0 if method == "δ-VAE" else 0.0)
-        figures = {"rate_bits": target + 1.0, "committed_rate_bits": target}
-        figures |= {"aux_rate_bits": rate, "distortion_bits": distortion, "elbo_bpd": 1.0}
-        figures |= {"mutual_information_bits": 1.0, "aux_elbo_bpd": 1.0, "active_units": 3.0}
-        one = result(cell, **figures)
-        results.append(replace(one, analysis={"train": one.metrics}))
-    findings = RateDistortion().findings(results, "cpu")
-    rows = findings.tables["at-equal-aux-rate"].rows
-    reached = [row for row in rows if row[5] != "not reached"]
-    assert len(reached) == 3  # the lowest rate of the δ-VAE is below all of the rival's
-    for row in reached:
-        assert row[4].value == pytest.approx(-3.0)
-        assert row[5] == "below"
-    targets = {row[0]: row for row in findings.tables["targets"].rows}
-    assert targets["δ-VAE"][5] == 0
-    assert targets["δ-VAE"][6] == pytest.approx(1.0)
+        noise = 7.0 * (seed - 1)  # of the seed: methods share it
+        if method == "decoder alone":
+            alone = {"rate_bits": None, "aux_rate_bits": None, "mutual_information_bits": None}
+            results.append(trained(cell, 0.0, 100.0 + noise, **alone, committed_rate_bits=None))
+        elif method == "δ-VAE":
+            own = noise + 0.01 * (seed == 0) - 3.0
+            delta = {"committed_rate_bits": target}
+            results.append(trained(cell, target + 1, 100 - (target + 1) + own, **delta))
+        else:
+            rate = 1.5 * (target or 1.0)
+            results.append(trained(cell, rate, 100 - rate + noise))
+    return results
+
+
+def rows_of(table):
+    return {tuple(row[:2]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
+
+
+def test_rate_distortion_compares_at_equal_auxiliary_rate_seed_by_seed():
+    findings = RateDistortion().findings(on_lines(("δ-VAE", "free bits, per example")), "cpu")
+    rows = rows_of(findings.tables["at-equal-aux-rate"])
+    assert [target for target, _ in rows] == ["5 bits", "10 bits", "20 bits", "40 bits"]
+    lowest = rows.pop(("5 bits", "free bits, per example"))  # below all of the rival's
+    assert (lowest["difference"], lowest["seeds"], lowest["δ-VAE is"]) == (None, 0, None)
+    for row in rows.values():
+        assert row["difference"].value == pytest.approx(-3.0, abs=0.01)
+        assert row["difference"].error < 0.01  # what the seeds share is taken out
+        assert row["δ-VAE"].error > 1.0
+        assert row["from"] < row["difference"].value < row["to"]
+        assert row["seeds"] == 3
+        single = mean([-3.0, -3.0, -2.99]).p_value
+        assert row["p (Holm)"] == pytest.approx(3 * single)  # of three tests
+        assert row["δ-VAE is"] == "below"
+    rows = rows_of(findings.tables["at-the-rivals-points"])
+    assert rows["10 bits", "free bits, per example"]["aux rate, bits"].value == 7.5
+    for target in ("5 bits", "10 bits", "20 bits"):
+        row = rows[target, "free bits, per example"]
+        assert row["difference"].value == pytest.approx(-3.0, abs=0.01)
+    assert rows["40 bits", "free bits, per example"]["difference"] is None
     assert set(findings.figures) == {"rate-distortion", "train-and-test"}
+
+
+def test_one_seed_is_never_level():
+    findings = RateDistortion().findings(on_lines(("δ-VAE", "ControlVAE"), seeds=1), "cpu")
+    for name in ("at-equal-aux-rate", "at-the-rivals-points"):
+        rows = rows_of(findings.tables[name]).values()
+        assert any(row["difference"] is not None for row in rows)
+        assert all(row["δ-VAE is"] is None for row in rows)
+        assert "level" not in findings.tables[name].csv()
+    for row in rows_of(findings.tables["targets"]).values():
+        assert row["sd over seeds, bits"] is None
+
+
+def test_decoder_alone_anchors_every_line():
+    methods = ("decoder alone", "δ-VAE", "free bits, per example", "VAE", "β-VAE")
+    results = on_lines(methods)
+    rows = rows_of(RateDistortion().findings(results, "cpu").tables["at-equal-aux-rate"])
+    # From 100 at aux_rate 0 the rival's line is straight: now the lowest point is reached too.
+    assert rows["5 bits", "free bits, per example"]["difference"].value == pytest.approx(
+        -3.0, 0.01
+    )
+    assert ("5 bits", "VAE") not in rows
+    rows = rows_of(RateDistortion().findings(results, "cpu").tables["at-the-rivals-points"])
+    # At aux_rate 0.75 the δ-VAE's line is 97 − 2x at x = 3 and 100 at 0.
+    assert rows[None, "VAE"]["difference"].value == pytest.approx(-3.0 * 0.75 / 3.0, abs=0.01)
+
+
+def test_plain_vae_lies_on_the_line_of_the_beta_vae():
+    results = []
+    for cell in RateDistortion().cells("cpu"):
+        if cell.labels["method"] == "δ-VAE" and cell.labels["target"] == 10.0:
+            results.append(trained(cell, 4.0, 90.0 + cell.labels["seed"]))
+        if cell.labels["method"] == "VAE":
+            results.append(trained(cell, 2.0, 95.0))
+        if cell.labels["method"] == "β-VAE" and cell.labels["target"] == 0.6:
+            results.append(trained(cell, 6.0, 87.0))
+    rows = rows_of(RateDistortion().findings(results, "cpu").tables["at-equal-aux-rate"])
+    assert list(rows) == [("10 bits", "β-VAE")]
+    assert rows["10 bits", "β-VAE"]["rival's"].value == pytest.approx(91.0)  # between the two
+    assert rows["10 bits", "β-VAE"]["δ-VAE is"] == "level"
+
+
+def test_learned_prior_is_compared_at_the_lesser_of_its_two_rates():
+    cells = RateDistortion().cells("cpu")
+    learned = next(cell for cell in cells if cell.labels["method"] == "β-VAE, LSTM prior")
+    plain = next(cell for cell in cells if cell.labels["method"] == "β-VAE")
+    for cell, expected in ((learned, 8.0), (plain, 9.0)):
+        assert abscissa(trained(cell, 8.0, 90.0, aux_rate_bits=9.0)) == expected
+        assert abscissa(trained(cell, 8.0, 90.0, aux_rate_bits=7.0)) == 7.0
+        assert abscissa(trained(cell, 8.0, 90.0), name="rate_bits") == 8.0
+
+
+def test_targets_are_aims_or_floors():
+    methods = ("decoder alone", "δ-VAE", "ControlVAE", "free bits, per example", "VAE")
+    results = on_lines(methods)
+    norm = next(c for c in RateDistortion().cells("cpu") if c.labels["method"].startswith("batch"))
+    results.append(trained(norm, 7.0, 90.0, mean_rate_floor_bits=5.0))
+    rows = rows_of(RateDistortion().findings(results, "cpu").tables["targets"])
+    miss, above = "mean |rate/T − 1|", "least rate − floor, bits"
+    for target in ("5 bits", "10 bits", "20 bits", "40 bits"):
+        for method in ("ControlVAE", "free bits, per example"):
+            assert rows[method, target][miss].value == pytest.approx(0.5)
+            assert rows[method, target][above] is rows[method, target]["floor holds for"] is None
+        ours = rows["δ-VAE", target]
+        assert (ours[miss], ours["floor holds for"]) == (None, "each image")
+        assert ours[above] == pytest.approx(1.0)
+        assert ours["mean rate, bits"] == ours["least, bits"] == ours["most, bits"]
+        assert ours["sd over seeds, bits"] == pytest.approx(0.0)
+    assert rows[norm.labels["method"], "5 bits"][above] == pytest.approx(2.0)
+    assert rows[norm.labels["method"], "5 bits"]["floor holds for"] == "the mean"
+    assert ("VAE", None) in rows
+    assert ("decoder alone", None) not in rows
+
+
+def test_every_training_has_a_row_with_what_the_auxiliary_prior_wins_back():
+    results = on_lines(("decoder alone", "δ-VAE", "VAE"))
+    results[0] = replace(
+        results[0], metrics={**results[0].metrics, "mutual_information_bits": 13.1}
+    )
+    table = RateDistortion().findings(results, "cpu").tables["trainings"]
+    assert len(table.rows) == len(results)
+    for row, one in zip(table.rows, results, strict=True):
+        shown = dict(zip(table.columns, row, strict=True))
+        assert (shown["weights"], shown["training, min"]) == (1010, 1.0)
+        delta = one.metrics["committed_rate_bits"]
+        if not delta:
+            assert shown["(rate − aux rate)/δ"] is shown["δ, bits"] is None
+            continue
+        rate = one.metrics["rate_bits"]
+        assert shown["(rate − aux rate)/δ"] == pytest.approx(rate / 2 / delta)
+        said = one.metrics["mutual_information_bits"]
+        assert shown["aux rate − I, bits"] == pytest.approx(rate / 2 - said)
+        assert shown["cap of I, bits"] == 13.3
+    assert table.rows[0][7] == "≥ 13.1 (saturated)"
 
 
 def test_encoder_ablation_takes_differences_seed_by_seed():
@@ -158,22 +286,104 @@ def test_density_compares_with_the_exact_figure_of_the_same_seed():
     assert set(findings.figures) == {"differences"}
 
 
-def test_information_judges_against_the_default_and_the_decoder_alone():
+def information_results(gain):
+    """Settings are better than their default by `gain` on held-out images, by half on test."""
     results = []
     for cell in Information().cells("cpu"):
-        setting, seed = cell.labels["setting"], cell.labels["seed"]
+        seed, setting = cell.labels["seed"], cell.labels["setting"]
+        level = 10.0 * ("dropout" in cell.labels["decoder"]) + seed + 0.001 * seed**2
+        own = 0.0 if setting == DEFAULT else gain + 0.0001 * seed
+        bounds = [3.0 + level - own, 3.0 + level - own / 2]
         if setting == ALONE:
-            results.append(result(cell, elbo_bpd=3.1 + seed))
+            one = result(cell, elbo_bpd=bounds[1])
+            results.append(replace(one, val={"elbo_bpd": bounds[0]}))
             continue
-        bound = 3.0 + seed - (0.0 if setting == DEFAULT else 0.05)
-        figures = {"aux_elbo_bpd": bound, "mutual_information_bits": 4.0, "rate_bits": 11.0}
-        results.append(result(cell, **figures, aux_rate_bits=5.0, elbo_bpd=9.0))
-    for table in Information().findings(results, "cpu").tables.values():
-        rows = {row[0]: row for row in table.rows}
-        assert rows[DEFAULT][-1] is None
-        assert rows[ALONE][-1].value == pytest.approx(0.1)
-        assert rows["plain units"][-1].value == pytest.approx(-0.05)
-        assert rows["plain units"][5] == pytest.approx(0.4)
+        figures = {"aux_elbo_bpd": bounds[1], "mutual_information_bits": 4.0, "rate_bits": 11.0}
+        one = result(cell, **figures, aux_rate_bits=5.0, elbo_bpd=9.0)
+        results.append(replace(one, val={"aux_elbo_bpd": bounds[0], "elbo_bpd": 9.0}))
+    return results
+
+
+def test_information_is_judged_on_held_out_images_within_a_kind_of_decoder():
+    findings = Information().findings(information_results(0.5), "cpu")
+    for table in findings.tables.values():
+        rows = rows_of(table)
+        kinds = dict.fromkeys(kind for kind, _ in rows)
+        assert len(kinds) == 3
+        for kind in kinds:
+            assert rows[kind, DEFAULT]["difference, held out"] is None
+            alone = rows[kind, ALONE]
+            assert alone["difference, held out"].value == pytest.approx(-0.5, abs=1e-3)
+            assert alone["difference, test"].value == pytest.approx(-0.25, abs=1e-3)
+        tried = [row for (_, setting), row in rows.items() if setting != DEFAULT]
+        single = mean([0.5, 0.5001, 0.5002]).p_value
+        assert tried[0]["p (Holm)"] == pytest.approx(len(tried) * single, rel=1e-6)
+        assert {row["verdict"] for row in tried} == {"better"}
+        assert rows["GatedPixelCNN", "plain units"]["I/δ ≥"] == pytest.approx(0.4)
+    assert "worse: none." in findings.text
+    assert "I(x;z) ≥ 0.25 δ: default (GatedPixelCNN)" in findings.text
+    assert "I(x;z) ≥ 0.5 δ: none." in findings.text
+
+
+def test_information_without_held_out_images_is_judged_on_test_and_says_so():
+    results = [replace(one, val={}) for one in information_results(-0.5)]
+    findings = Information().findings(results, "cpu")
+    for table in findings.tables.values():
+        tried = [row for (_, name), row in rows_of(table).items() if name != DEFAULT]
+        assert {row["verdict"] for row in tried} == {"worse"}
+        assert all(row["held out"] is None for row in tried)
+        assert "none were held out" in table.caption
+    assert "judged on test images" in findings.text
+    one_seed = [one for one in results if one.cell.labels["seed"] == 0]
+    assert "no verdict" in Information().findings(one_seed, "cpu").text
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_kind_of_decoder_has_its_default_and_stands_alone(budget):
+    cells = [cell for cell in Information().cells(budget) if cell.labels["seed"] == 0]
+    assert len({cell.key for cell in cells}) == len(cells)  # no setting is another one's copy
+    for kind in {cell.labels["decoder"] for cell in cells}:
+        for data in {cell.labels["data"] for cell in cells}:
+            of_kind = {
+                cell.labels["setting"]: cell.options["decoder"]
+                for cell in cells
+                if (cell.labels["decoder"], cell.labels["data"]) == (kind, data)
+            }
+            assert of_kind[DEFAULT] == of_kind[ALONE]
+
+
+@pytest.fixture(scope="module")
+def collapse():
+    """Findings of made-up courses, and of linear VAEs that are trained."""
+    log = {"step": [250.0, 500.0], "val_rate_bits": [1.0, 2.0], "val_active_units": [3.0, None]}
+    log["val_mutual_information_bits"] = [0.5, 1.0]
+    results = [replace(result(cell), log=log) for cell in Collapse().cells("cpu")]
+    return Collapse().findings(results, "smoke")
+
+
+def test_courses_are_named_by_target_and_show_the_cap(collapse):
+    cells = Collapse().cells("cpu")
+    betas = {cell.labels["target"] for cell in cells if cell.labels["method"] == "β-VAE"}
+    assert betas == {0.03, 0.6}  # a small and a large one
+    figure = collapse.figures["training"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"β-VAE, 0.03 β", "β-VAE, 0.6 β", "δ-VAE, 20 bits", "VAE", "cap"} <= set(names)
+    information = next(ax for ax in figure.axes if ax.get_title().startswith("I(x;z)"))
+    (cap,) = [line for line in information.lines if line.get_label() == "cap"]
+    assert cap.get_ydata()[0] == pytest.approx(math.log2(1000))
+    assert "3 seeds" in collapse.text
+
+
+def test_a_committed_rate_keeps_what_collapses_without_it(collapse):
+    table = collapse.tables["committed-rate"]
+    below, above = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    threshold = "threshold of λ_1/σ²"
+    assert below["λ_1/σ²"] < below[threshold] < above["λ_1/σ²"] < 1.0
+    assert below["I(x;z), bits"] == pytest.approx(0.0, abs=1e-5)
+    assert below["−ELBO above the optimum, bits"] == pytest.approx(below["δ, bits"], abs=1e-5)
+    assert above["I(x;z), bits"] > 1.0
+    assert 0.0 < above["−ELBO above the optimum, bits"] < above["δ, bits"] - 0.1
+    assert above["δ, bits"] == pytest.approx(nats_to_bits(committed_rate([0.8], 16)))
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -213,6 +423,9 @@ def test_latents_win_only_where_the_interval_excludes_zero():
             figures |= {"elbo_bpd": 9.0, "aux_elbo_bpd": 3.0 + 0.1 * seed - gain}
         one = result(cell, **figures)
         log = {"val_distortion_bits": [None, 500.0 + 1e4 * cell.labels["learning_rate"]]}
+        if arm == OURS:
+            log["val_aux_rate_bits"] = [None, 5.0]
+        log |= {"val_aux_rate_bits": [None, 0.0]} if arm == OURS else {}
         results.append(replace(one, log=log, origin={"train_seconds": 60.0, "steps": 10}))
     tables = LatentsAgainstDecoder().findings(results, "cpu").tables
     verdicts = {(row[0], row[1], row[2]): row[-1] for row in tables["differences"].rows}

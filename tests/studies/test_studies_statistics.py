@@ -1,26 +1,19 @@
 """Statistics of seeds against closed forms, tabulated values and Monte Carlo."""
 
 import math
-from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from deltavae.studies.statistics import (
-    Interval,
     holm,
     interpolate,
     mean,
     paired_difference,
     paired_power,
-    permutation_test,
     seeds_needed,
 )
-
-
-def point(value: float, error: float = 0.0, count: int = 3) -> Interval:
-    return Interval(value, error, value - error, value + error, count)
 
 
 def test_mean_is_student_s():
@@ -87,71 +80,33 @@ def test_power_is_how_often_the_test_sees_the_effect():
     assert paired_power(8, sd=1.2, effect=0.0) == pytest.approx(0.05, rel=1e-9)
 
 
+@pytest.mark.parametrize("values", [[1.2, 0.4, 0.9], [-3.0, -2.0], [0.1, -0.1, 0.3, 0.0, 2.0]])
+def test_p_value_is_that_of_the_t_test(values):
+    expected = stats.ttest_1samp(values, 0.0).pvalue
+    assert mean(values).p_value == pytest.approx(expected, rel=1e-9)
+    assert (mean(values).p_value < 0.05) == mean(values).excludes_zero
+
+
+def test_p_value_at_the_edges():
+    assert math.isnan(mean([1.0]).p_value)  # one seed tells nothing
+    assert mean([2.0, 2.0]).p_value == 0.0
+    assert mean([0.0, 0.0]).p_value == 1.0
+
+
 def test_interpolation_is_linear_and_exact_at_the_points():
-    x, y = [point(3.0), point(1.0), point(2.0)], [point(30.0), point(10.0, 0.5), point(40.0)]
-    assert interpolate(1.5, x, y).value == pytest.approx(25.0)
-    assert interpolate(2.25, x, y).value == pytest.approx(37.5)
-    at_a_point = interpolate(1.0, x, y)
-    assert (at_a_point.value, at_a_point.error) == pytest.approx((10.0, 0.5))
-    assert at_a_point.high - at_a_point.low == pytest.approx(2 * 1.959964 * 0.5, rel=1e-6)
-    assert at_a_point.count == 6
+    x, y = [3.0, 1.0, 2.0], [30.0, 10.0, 40.0]
+    assert interpolate(1.5, x, y) == pytest.approx(25.0)
+    assert interpolate(2.25, x, y) == pytest.approx(37.5)
+    assert [interpolate(at, x, y) for at in x] == y
+    assert interpolate(1.5, [2.0, 1.0, 2.0], [30.0, 10.0, 50.0]) == pytest.approx(25.0)  # a mean
 
 
 def test_interpolation_never_extrapolates():
-    x, y = [point(1.0), point(2.0)], [point(1.0), point(2.0)]
+    x, y = [1.0, 2.0], [1.0, 2.0]
     assert interpolate(0.999, x, y) is None
     assert interpolate(2.001, x, y) is None
-    assert interpolate(1.0, x[:1], y[:1]) is None
-    assert interpolate(1.5, [point(1.5), point(1.5)], y) is None
-
-
-def test_interpolation_s_error_is_that_of_redrawn_points():
-    rng = np.random.default_rng(3)
-    x, y = [point(10.0, 0.2), point(14.0, 0.3)], [point(500.0, 1.0), point(480.0, 2.0)]
-    draws = np.array(
-        [
-            np.interp(11.0, *([rng.normal(v.value, v.error) for v in c] for c in (x, y)))
-            for _ in range(20_000)
-        ]
-    )
-    told = interpolate(11.0, x, y)
-    assert told.value == pytest.approx(495.0)
-    assert draws.mean() == pytest.approx(told.value, abs=0.05)
-    assert draws.std() == pytest.approx(told.error, rel=0.03)
-
-
-def test_small_permutation_tests_are_exact():
-    a, b = [3.1, 4.7, 5.2], [1.0, 2.2, 0.4, 2.9]
-    pooled = np.array([*a, *b])
-    differences = []
-    for chosen in combinations(range(7), 3):
-        inside = np.isin(np.arange(7), chosen)
-        differences.append(pooled[inside].mean() - pooled[~inside].mean())
-    seen = np.mean(a) - np.mean(b)
-    unused = np.random.default_rng(0)
-    two_sided = np.mean(np.abs(differences) >= abs(seen) - 1e-12)
-    assert permutation_test(a, b, unused) == pytest.approx(two_sided)
-    assert permutation_test(b, a, unused) == pytest.approx(two_sided)
-    greater = permutation_test(a, b, unused, alternative="greater")
-    assert greater == pytest.approx(1 / 35)  # the labelling seen is the most extreme of all
-    assert permutation_test(b, a, unused, alternative="greater") == pytest.approx(1.0)
-
-
-def test_drawn_permutations_count_the_labelling_seen():
-    a, b = list(np.arange(20.0) + 100.0), list(np.arange(20.0))
-    p = permutation_test(a, b, np.random.default_rng(0), resamples=199)
-    assert p == pytest.approx(1 / 200)
-    again = permutation_test(a, b, np.random.default_rng(0), resamples=199)
-    assert p == again
-
-
-def test_permutation_p_values_are_uniform_where_labels_do_not_matter():
-    rng = np.random.default_rng(4)
-    p = [
-        permutation_test(*rng.normal(size=(2, 12)).tolist(), rng, resamples=99) for _ in range(400)
-    ]
-    assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 400))
-    assert np.mean(p) == pytest.approx(0.505, abs=4 * math.sqrt(1 / 12 / 400))
+    assert interpolate(1.5, [1.0], [1.0]) is None
+    assert interpolate(1.0, [], []) is None
 
 
 def test_holm_by_hand():
@@ -171,12 +126,7 @@ def test_holm_by_hand():
         (lambda: seeds_needed(0.0, 1.0), "sd must be positive"),
         (lambda: seeds_needed(1.0, 0.0), "effect must be finite and not 0"),
         (lambda: seeds_needed(1.0, 1.0, power=1.0), "power must lie in"),
-        (lambda: interpolate(0.0, [point(1.0)], []), "x and y must be coordinates"),
-        (lambda: permutation_test([], [1.0], np.random.default_rng(0)), "must not be empty"),
-        (
-            lambda: permutation_test([1.0], [1.0], np.random.default_rng(0), resamples=0),
-            "resamples must be at least 1",
-        ),
+        (lambda: interpolate(0.0, [1.0], []), "x and y must be coordinates"),
         (lambda: holm([0.5, 1.5]), "p_values must lie in"),
     ],
 )

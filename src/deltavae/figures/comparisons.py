@@ -1,7 +1,8 @@
 """Plots that compare methods: points with errors, differences with intervals."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure
 from deltavae.figures.style import COLOURS, plain, style
 
 _MARKERS = "os^vDPX*<>"
+_STYLES = ("-", "--", ":")  # the same colours again
+_CAP: dict[str, Any] = {"color": "k", "linestyle": ":", "linewidth": 0.8, "label": "cap"}
 
 
 @runtime_checkable
@@ -38,7 +41,10 @@ Line = tuple[Sequence[Estimate], Sequence[Estimate]]
 
 
 def scatter_with_errors(
-    *panels: Mapping[str, Line], xlabels: Sequence[str], ylabel: str
+    *panels: Mapping[str, Line],
+    xlabels: Sequence[str],
+    ylabel: str,
+    caps: Sequence[float | None] = (),
 ) -> Figure:
     """Plot lines of points with standard errors in both coordinates, one panel beside another.
 
@@ -46,6 +52,8 @@ def scatter_with_errors(
         *panels: For every panel its lines by name: abscissae and ordinates.
         xlabels: Names of the panels' abscissae.
         ylabel: Name of the ordinate, the same in all panels.
+        caps: For every panel the abscissa that no point can exceed, shown as a dotted line, or
+            None; empty: no lines.
 
     Returns:
         The panels on one scale of the ordinate; a name has the same colour and marker in all.
@@ -53,7 +61,8 @@ def scatter_with_errors(
     figure = Figure(figsize=(1.0 + 4.4 * len(panels), 4.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     names = list(dict.fromkeys(name for panel in panels for name in panel))
-    for panel, ax, xlabel in zip(panels, axes, xlabels, strict=True):
+    lines = caps or [None] * len(panels)
+    for panel, ax, xlabel, cap in zip(panels, axes, xlabels, lines, strict=True):
         for name, (x, y) in panel.items():
             i = names.index(name)
             order = sorted(range(len(x)), key=lambda j: x[j].value)
@@ -64,19 +73,16 @@ def scatter_with_errors(
                 yerr=[_known(y[j].error) for j in order],
                 color=COLOURS[i % len(COLOURS)],
                 marker=_MARKERS[i % len(_MARKERS)],
-                linestyle="-" if i < len(COLOURS) else "--",
+                linestyle=_STYLES[i // len(COLOURS) % len(_STYLES)],
                 linewidth=1.0,
                 markersize=5.0,
                 capsize=2.0,
                 label=plain(name),
             )
+        if cap is not None:
+            ax.axvline(cap, **_CAP)
         style(ax, "", xlabel, ylabel if ax is axes[0] else "")
-    handles = {
-        label: handle
-        for ax in axes
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    _legend(figure, axes)
     return figure
 
 
@@ -84,7 +90,8 @@ def intervals(panels: Mapping[str, Mapping[str, Estimate]], *, xlabel: str) -> F
     """Plot estimates as points with their intervals, a line at zero, one panel above another.
 
     Args:
-        panels: By title, and then by name, the estimates.
+        panels: By title, and then by name, the estimates; one without a known error is a point
+            without a bar, and named as of one seed.
         xlabel: Name of the abscissa.
 
     Returns:
@@ -107,6 +114,7 @@ def curves(
     *,
     points: Mapping[str, Curve] | None = None,
     log: bool = False,
+    caps: Mapping[str, float] | None = None,
 ) -> Figure:
     """Plot curves, several of one name in one colour, one panel beside another.
 
@@ -115,6 +123,7 @@ def curves(
         xlabel: Name of the abscissa.
         points: By name points that are drawn as rings over the first panel's curves.
         log: Whether the abscissa is logarithmic.
+        caps: By title of a panel the ordinate that no curve can exceed, shown as a dotted line.
 
     Returns:
         The panels; a name has the same colour in all.
@@ -132,18 +141,19 @@ def curves(
                     x,
                     y,
                     color=COLOURS[i % len(COLOURS)],
-                    linestyle="-" if i < len(COLOURS) else "--",
+                    linestyle=_STYLES[i // len(COLOURS) % len(_STYLES)],
                     linewidth=1.2,
                     label=plain(name) if j == 0 else None,
                 )
         if log:
             ax.set_xscale("log")
+        if caps and title in caps:
+            ax.axhline(caps[title], **_CAP)
         style(ax, title, xlabel, "")
     for name, (x, y) in (points or {}).items():
         colour = COLOURS[names.index(name) % len(COLOURS)]
         axes[0].plot(x, y, "o", mfc="none", color=colour, markersize=4.0, label=plain(name))
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    _legend(figure, axes)
     return figure
 
 
@@ -173,14 +183,35 @@ def matrices(
 
 
 def _intervals(axes: Axes, title: str, panel: Mapping[str, Estimate], xlabel: str) -> None:
-    for i, estimate in enumerate(panel.values()):
-        reach = [_known(estimate.value - estimate.low)], [_known(estimate.high - estimate.value)]
-        axes.errorbar([estimate.value], [i], xerr=reach, color=COLOURS[0], marker="o", capsize=3)
+    names = []
+    for i, (name, estimate) in enumerate(panel.items()):
+        known = not math.isnan(estimate.error)
+        reach = [[estimate.value - estimate.low], [estimate.high - estimate.value]]
+        axes.errorbar(
+            [estimate.value],
+            [i],
+            xerr=reach if known else None,
+            color=COLOURS[0],
+            marker="o",
+            markerfacecolor=COLOURS[0] if known else "none",
+            capsize=3,
+        )
+        names.append(plain(name if known else f"{name} (one seed)"))
     axes.axvline(0.0, color="k", linewidth=0.8)
-    axes.set_yticks(range(len(panel)), [plain(name) for name in panel])
+    axes.set_yticks(range(len(panel)), names)
     axes.set_ylim(len(panel) - 0.5, -0.5)
     style(axes, title, xlabel, "")
 
 
+def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    handles = {
+        label: handle
+        for ax in axes
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    names = sorted(handles, key=lambda label: label == _CAP["label"])  # the cap last
+    figure.legend([handles[n] for n in names], names, loc="outside lower center", ncols=4)
+
+
 def _known(error: float) -> float:
-    return error if error == error else 0.0  # NaN: of one value alone
+    return 0.0 if math.isnan(error) else error  # of one value alone

@@ -11,26 +11,38 @@ https://arxiv.org/abs/1901.03416
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from deltavae.figures import intervals
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
-from deltavae.studies.methods import delta_vae, without_latents
-from deltavae.studies.settings import CHANNELS, DATA, SEEDS, cell, component, nets, training
-from deltavae.studies.statistics import Interval, mean, paired_difference
+from deltavae.studies.methods import (
+    ABOUT_RATE,
+    ABOUT_UNITS,
+    DELTA_VAE,
+    delta_vae,
+    without_latents,
+)
+from deltavae.studies.settings import DATA, SEEDS, cell, training, with_decoder
+from deltavae.studies.statistics import Interval
+from deltavae.studies.summaries import (
+    ABOUT_COST,
+    ABOUT_INFORMATION,
+    BOUNDS,
+    COST,
+    NAMES,
+    by_seed,
+    cost,
+    difference,
+    information,
+    metric,
+)
 from deltavae.studies.tables import Table
 
-RATES: Mapping[Budget, Mapping[str, float]] = {  # committed rates in bits: 0.026 bits/dim
+RATES: Mapping[Budget, Mapping[str, float]] = {  # bits; 0.026 bits/dim but for smoke
     "smoke": {"digits": 5.0},
     "cpu": {"fashion_mnist": 5.0, "cifar10": 20.0},
     "paper": {"cifar10": 79.447},
 }
 DECODERS = ("GatedPixelCNN", "PixelSNAIL")
-BOUNDS = {
-    "elbo_bpd": "AR(1) prior",
-    "aux_elbo_bpd": "auxiliary prior",
-    "aux_iwae_bpd": "auxiliary prior, importance-weighted",
-}
 PAPER = (
     ("ConvDraw", "≤ 3.85", None),
     ("DenseNet VLAE", "≤ 2.95", None),
@@ -52,7 +64,8 @@ class Density(Study):
     description = (
         "Bits/dim of test images, lower is better: bounds for the δ-VAE, the exact figure for the "
         "decoder alone. The same decoder, seeds and number of steps; the δ-VAE has its encoder "
-        "and its attention to the latents besides, and takes longer per step."
+        f"and its attention to the latents besides, and takes longer per step. {ABOUT_UNITS} "
+        f"{ABOUT_RATE}"
     )
 
     def cells(self, budget: Budget) -> list[Cell]:
@@ -85,40 +98,15 @@ class Density(Study):
         )
 
 
-def decoder_options(budget: Budget, kind: str) -> dict[str, Any]:
-    """Return the nets with one of the two decoders, of about the same number of weights.
-
-    Args:
-        budget: The budget.
-        kind: One of DECODERS.
-
-    Returns:
-        Options of `fit`.
-    """
-    shared = nets(budget)
-    if budget == "paper":
-        if kind == "GatedPixelCNN":
-            sizes = {"channels": 128, "layers": 15, "kernel_size": 5, "checkpointing": True}
-            shared["decoder"] = component("decoders.GatedPixelCNN", **sizes)
-        return shared
-    if kind == "PixelSNAIL":
-        small = budget == "smoke"
-        sizes = {"channels": 8 if small else 24, "layers": 2 if small else 3}
-        shared["decoder"] = component(
-            "decoders.PixelSNAIL", **sizes, attention_layers=1, attend_every=2
-        )
-    return shared
-
-
 def _cell(budget: Budget, data: str, decoder: str, latents: bool, seed: int) -> Cell:
-    method = delta_vae(RATES[budget][data], CHANNELS[budget]) if latents else without_latents()
+    method = delta_vae(budget, RATES[budget][data]) if latents else without_latents()
     labels = {"data": data, "decoder": decoder, "method": method.name}
     return cell(
         f"{data}-{decoder.lower()}-{method.label}",
         labels,
         seed,
         training(budget, data),
-        decoder_options(budget, decoder),
+        with_decoder(budget, decoder),
         method.options,
     )
 
@@ -126,40 +114,29 @@ def _cell(budget: Budget, data: str, decoder: str, latents: bool, seed: int) -> 
 def _measured(results: Sequence[Result]) -> Table:
     rows = []
     for (data, decoder, method), found in by_labels(results, "data", "decoder", "method").items():
-        figures = []
-        for name in (*BOUNDS, "rate_bits", "aux_rate_bits", "mutual_information_bits"):
-            values = [result.metrics[name] for result in found]
-            figures.append(None if None in values else mean(values))
-        seconds = mean([result.origin["train_seconds"] for result in found]).value
-        rows.append([data, decoder, method, len(found), *figures, seconds / 60.0])
-    rates = ["rate, bits", "aux rate, bits", "I(x;z) ≥, bits"]
+        figures = [metric(found, name) for name in (*BOUNDS, "rate_bits", "aux_rate_bits")]
+        rows.append(
+            [data, decoder, method, len(found), *figures, information(found), *cost(found)]
+        )
+    rates = [NAMES[n] for n in ("rate_bits", "aux_rate_bits", "mutual_information_bits")]
     return Table(
-        ["data", "decoder", "model", "seeds", *BOUNDS.values(), *rates, "training, min"],
+        ["data", "decoder", "model", "seeds", *BOUNDS.values(), *rates, *COST],
         rows,
         "Measured by this project: bits/dim, mean over seeds ± standard error over seeds. The "
-        "decoder alone has no prior: its first figure is exact.",
+        "decoder alone has no prior: its first figure is exact. "
+        f"{ABOUT_INFORMATION} {ABOUT_COST}",
         dict.fromkeys(rates, 1) | {"training, min": 1},
     )
 
 
 def _differences(results: Sequence[Result], data: str, decoder: str) -> dict[str, Interval]:
-    groups = by_labels(results, "data", "decoder", "method", "seed")
-    differences = {}
-    alone, ours = without_latents().name, delta_vae(1.0, 1).name
-    seeds = sorted(
-        seed
-        for group, found, method, seed in groups
-        if (group, found, method) == (data, decoder, ours)
-        and (data, decoder, alone, seed) in groups
+    groups = by_labels(results, "data", "decoder", "method")
+    ours, alone = (
+        groups.get((data, decoder, method), []) for method in (DELTA_VAE, without_latents().name)
     )
-    if not seeds:
-        return {}
-    exact = [groups[data, decoder, alone, seed][0].metrics["elbo_bpd"] for seed in seeds]
-    for bound, label in BOUNDS.items():
-        values = [groups[data, decoder, ours, seed][0].metrics[bound] for seed in seeds]
-        if None not in values:
-            differences[label] = paired_difference(values, exact)
-    return differences
+    exact = by_seed(alone, "elbo_bpd")
+    found = {label: difference(by_seed(ours, bound), exact) for bound, label in BOUNDS.items()}
+    return {label: interval for label, interval in found.items() if interval is not None}
 
 
 def _paper() -> Table:

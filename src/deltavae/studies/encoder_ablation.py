@@ -7,7 +7,9 @@ taken seed by seed; below 0 the anti-causal encoder is better.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, Table 6,
 https://arxiv.org/abs/1901.03416
-Deviations: sizes, depths and data of the budget "cpu" are this project's; the non-causal encoder
+Deviations: sizes, depths and data of the budget "cpu" are this project's, and so are, there, the
+posterior in units of the minimiser and the same α in all channels; "paper" trains what
+configs/paper has: plain units, the paper's ladders. The non-causal encoder of the budget "cpu"
 reaches the whole image through a global mean (`deltavae.encoders.image`).
 """
 
@@ -18,12 +20,22 @@ from typing import Any
 from deltavae.figures import intervals
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
 from deltavae.studies.methods import delta_vae
-from deltavae.studies.settings import DATA, SEEDS, cell, component, nets, training
-from deltavae.studies.statistics import Interval, mean, paired_difference
+from deltavae.studies.recipes import RECIPES
+from deltavae.studies.settings import DATA, SEEDS, cell, nets, non_causal, training
+from deltavae.studies.statistics import Interval, mean
+from deltavae.studies.summaries import (
+    ABOUT_COST,
+    BOUNDS,
+    COST,
+    by_seed,
+    cost,
+    difference,
+    metric,
+)
 from deltavae.studies.tables import Table
 
 ENCODERS = ("anti-causal", "non-causal")
-BOUNDS = {"elbo_bpd": "AR(1) prior", "aux_elbo_bpd": "auxiliary prior"}
+RATES = {"elbo_bpd": "rate_bits", "aux_elbo_bpd": "aux_rate_bits"}  # of the bounds shown
 
 
 @dataclass(frozen=True)
@@ -32,49 +44,53 @@ class Column:
 
     Attributes:
         name: Its title.
-        bits: Committed rate δ.
-        channels: Latent channels d.
-        decoder: Sizes of the decoder.
-        encoder: Sizes of the encoder.
+        options: Model and, where they are its own, lengths: options of `fit`, with the
+            anti-causal encoder.
     """
 
     name: str
-    bits: float
-    channels: int
-    decoder: Mapping[str, Any]
-    encoder: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+
+def _sized(
+    budget: Budget,
+    name: str,
+    bits: float,
+    channels: int,
+    decoder: Mapping[str, Any],
+    encoder: Mapping[str, Any],
+) -> Column:
+    # The budget's nets in other sizes.
+    shared = nets(budget)
+    parts = {
+        part: {**shared[part], "init_args": {**shared[part]["init_args"], **sizes}}
+        for part, sizes in (("decoder", decoder), ("encoder", encoder))
+    }
+    method = delta_vae(budget, bits, channels=channels)
+    return Column(name, {**shared, **parts, **method.options})
 
 
 _SMALL = {"channels": 16, "layers": 2}, {"channels": 12, "layers": 1}
 _MEDIUM = {"channels": 24, "layers": 4}, {"channels": 16, "layers": 2}
 _LARGE = {"channels": 32, "layers": 6}, {"channels": 24, "layers": 4}
-_H128 = {"channels": 128, "heads": 4, "dropout": 0.5, "checkpointing": True}
 
 COLUMNS: Mapping[Budget, tuple[Column, ...]] = {
-    "smoke": (Column("tiny, low", 5.0, 2, {"channels": 8, "layers": 2}, {"channels": 4}),),
+    "smoke": (
+        _sized("smoke", "tiny, low", 5.0, 2, {"channels": 8, "layers": 2}, {"channels": 4}),
+    ),
     "cpu": (
-        Column("small, low", 5.0, 4, *_SMALL),
-        Column("medium, low", 5.0, 4, *_MEDIUM),
-        Column("medium, high", 42.5, 16, *_MEDIUM),
-        Column("large, low", 5.0, 4, *_LARGE),
+        _sized("cpu", "small, low", 5.0, 4, *_SMALL),
+        _sized("cpu", "medium, low", 5.0, 4, *_MEDIUM),
+        _sized("cpu", "medium, high", 42.5, 16, *_MEDIUM),
+        _sized("cpu", "large, low", 5.0, 4, *_LARGE),
     ),
     "paper": (
-        Column("l6 h128 a0, low", 79.447, 8, *(2 * ({"layers": 6, **_H128},))),
-        Column(
-            "l8 h128 a2, low", 79.447, 8, *(2 * ({"layers": 8, "attention_layers": 2, **_H128},))
-        ),
-        Column(
-            "l8 h128 a2, high",
-            666.629,
-            64,
-            *(2 * ({"layers": 8, "attention_layers": 2, **_H128},)),
-        ),
+        Column("l6 h128 a0, low", RECIPES["l6-h128-a0-low"]),
+        Column("l8 h128 a2, low", RECIPES["l8-h128-a2-low"]),
+        Column("l8 h128 a2, high", RECIPES["l8-h128-a2-high"]),
         Column(
             "encoder l20 h128, decoder l30 h256, a6, low",
-            79.447,
-            8,
-            {**_H128, "layers": 30, "channels": 256, "attention_layers": 6, "heads": 8},
-            {**_H128, "layers": 20, "attention_layers": 6},
+            RECIPES["enc-l20-h128-dec-l30-h256-a6-low"],
         ),
     ),
 }
@@ -88,7 +104,10 @@ class EncoderAblation(Study):
     description = (
         "With the anti-causal encoder z_t is made from the rows from t on, and a pixel in row r "
         "sees z_1..z_r; with the non-causal one every z_t is made from the whole image and every "
-        "pixel sees all of them. Bits/dim of test images, the rate in bits/dim in parentheses."
+        "pixel sees all of them. Bits/dim of test images, the rate in bits/dim in parentheses. "
+        "Both share the learning rate. In the budget cpu the posterior is in units of the "
+        "minimiser (the decoder reads z/σ*) with the same α in all channels; in the budget paper "
+        "it is the paper's, in plain units, with its ladders."
     )
 
     def cells(self, budget: Budget) -> list[Cell]:
@@ -102,13 +121,11 @@ class EncoderAblation(Study):
 
     def findings(self, results: Sequence[Result], budget: Budget) -> Findings:
         """Draw the table and the differences; see `Study`."""
-        differences = {
-            label: _differences(results, bound, budget) for bound, label in BOUNDS.items()
-        }
+        differences = {BOUNDS[bound]: _differences(results, bound, budget) for bound in RATES}
         rows = [
-            [label, column, difference, difference.low, difference.high, difference.count]
+            [label, column, found, found.low, found.high, found.count]
             for label, columns in differences.items()
-            for column, difference in columns.items()
+            for column, found in columns.items()
         ]
         columns = ["bound", "nets and rate", "anti-causal − non-causal", "from", "to", "seeds"]
         caption = (
@@ -124,6 +141,7 @@ class EncoderAblation(Study):
             tables={
                 "bounds": _bounds(results, budget),
                 "differences": Table(columns, rows, caption, digits),
+                "trainings": _trainings(results),
             },
             figures=figures,
         )
@@ -131,36 +149,26 @@ class EncoderAblation(Study):
 
 def _cell(budget: Budget, column: Column, encoder: str, seed: int) -> Cell:
     data = DATA[budget][0]
-    shared = nets(budget, causal=encoder == "anti-causal")
-    sizes = {
-        part: component(
-            shared[part]["class_path"].removeprefix("deltavae."),
-            **(shared[part]["init_args"] | getattr(column, part)),
-        )
-        for part in ("decoder", "encoder")
-    }
+    anti_causal = column.options["encoder"]
+    chosen = anti_causal if encoder == "anti-causal" else non_causal(anti_causal)
     return cell(
         f"{data}-{column.name}-{encoder}",
         {"column": column.name, "encoder": encoder, "data": data},
         seed,
         training(budget, data),
-        shared,
-        sizes,
-        delta_vae(column.bits, column.channels).options,
+        column.options,
+        {"encoder": chosen},
     )
 
 
 def _bounds(results: Sequence[Result], budget: Budget) -> Table:
     groups = by_labels(results, "encoder", "column")
     titles = [column.name for column in COLUMNS[budget]]
-    rates = {"elbo_bpd": "rate_bits", "aux_elbo_bpd": "aux_rate_bits"}
     rows = []
     for encoder in reversed(ENCODERS):
-        for bound, label in BOUNDS.items():
-            row: list[Any] = [f"{encoder}, {label}"]
-            for title in titles:
-                found = groups.get((encoder, title), [])
-                row.append(_with_rate(found, bound, rates[bound]) if found else None)
+        for bound, rate in RATES.items():
+            row: list[Any] = [f"{encoder}, {BOUNDS[bound]}"]
+            row += [_with_rate(groups.get((encoder, title), []), bound, rate) for title in titles]
             rows.append(row)
     return Table(
         ["bits/dim (rate)", *titles],
@@ -170,23 +178,33 @@ def _bounds(results: Sequence[Result], budget: Budget) -> Table:
     )
 
 
-def _with_rate(results: Sequence[Result], bound: str, rate: str) -> str:
-    figure = mean([result.metrics[bound] for result in results])
+def _with_rate(results: Sequence[Result], bound: str, rate: str) -> str | None:
+    figure = metric(results, bound)
+    if figure is None:
+        return None
     bits = mean([result.metrics[rate] / result.metrics["dims"] for result in results])
     error = f" ± {figure.error:.3f}" if figure.count > 1 else ""
     return f"{figure.value:.3f}{error} ({bits.value:.3f})"
 
 
 def _differences(results: Sequence[Result], bound: str, budget: Budget) -> dict[str, Interval]:
-    groups = by_labels(results, "column", "encoder", "seed")
+    groups = by_labels(results, "column", "encoder")
     differences = {}
-    for title in (column.name for column in COLUMNS[budget]):
-        pairs = [
-            [groups[title, encoder, seed][0].metrics[bound] for encoder in ENCODERS]
-            for seed in range(SEEDS[budget])
-            if all((title, encoder, seed) in groups for encoder in ENCODERS)
-        ]
-        if pairs:
-            ours, theirs = zip(*pairs, strict=True)
-            differences[title] = paired_difference(ours, theirs)
+    for column in COLUMNS[budget]:
+        ours, theirs = (
+            by_seed(groups.get((column.name, encoder), []), bound) for encoder in ENCODERS
+        )
+        found = difference(ours, theirs)
+        if found is not None:
+            differences[column.name] = found
     return differences
+
+
+def _trainings(results: Sequence[Result]) -> Table:
+    rows = [
+        [column, encoder, len(found), *cost(found)]
+        for (column, encoder), found in by_labels(results, "column", "encoder").items()
+    ]
+    columns = ["nets and rate", "encoder", "seeds", *COST]
+    caption = f"What the trainings cost, the time as a mean over seeds. {ABOUT_COST}"
+    return Table(columns, rows, caption, {"training, min": 1})

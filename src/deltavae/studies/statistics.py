@@ -10,21 +10,13 @@ paired t-test is noncentral t with m − 1 degrees of freedom and noncentrality 
 is the smallest m whose power reaches what is asked for (Cohen, Statistical Power Analysis for the
 Behavioral Sciences, 1988, chapter 2).
 
-Interpolation: y at x between points (x_i, y_i) and (x_j, y_j) is y_i + w (y_j − y_i) with
-w = (x − x_i)/(x_j − x_i) and slope b = (y_j − y_i)/(x_j − x_i). Errors independent, first order:
-    var y = (1−w)² (se²(y_i) + b² se²(x_i)) + w² (se²(y_j) + b² se²(x_j)).
-
-Permutation: if labels do not matter, every relabelling was as likely as the one seen; with N
-random ones, # of which are at least as extreme, p = (1+#)/(1+N) is valid (Phipson & Smyth 2010,
-https://doi.org/10.2202/1544-6115.1585). Holm (1979), https://www.jstor.org/stable/4615733.
+Several tests at once: Holm (1979), https://www.jstor.org/stable/4615733.
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -52,6 +44,13 @@ class Interval:
     def excludes_zero(self) -> bool:
         """Whether the whole interval lies on one side of 0."""
         return self.low > 0 or self.high < 0
+
+    @property
+    def p_value(self) -> float:
+        """Probability of a mean so far from 0 if the truth were 0 (two-sided t-test), or NaN."""
+        if self.error == 0:
+            return float(self.value == 0)
+        return 2 * float(stats.t.sf(abs(self.value) / self.error, self.count - 1))
 
 
 def mean(values: Sequence[float], level: float = 0.05) -> Interval:
@@ -158,85 +157,30 @@ def seeds_needed(sd: float, effect: float, power: float = 0.8, level: float = 0.
     ]
 
 
-def interpolate(
-    at: float, x: Sequence[Interval], y: Sequence[Interval], level: float = 0.05
-) -> Interval | None:
-    """Value of y at a given x on the straight lines between measured points.
+def interpolate(at: float, x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Value of y at a given x on the straight lines between points.
+
+    >>> interpolate(1.5, [2.0, 1.0], [0.0, 10.0])
+    5.0
 
     Args:
         at: Where.
-        x: Abscissae of the points, in any order, with errors.
-        y: Their ordinates; all errors independent.
-        level: Probability that the interval misses the truth, in (0, 1), to first order.
+        x: Abscissae of the points, in any order; points with the same one count as their mean.
+        y: Their ordinates.
 
     Returns:
-        y with its normal interval and the number of values behind the two points; None where `at`
-        lies outside the points, which is never extrapolated.
+        y; None where `at` lies outside the points, which is never extrapolated.
 
     Raises:
-        ValueError: If the lengths differ or level leaves (0, 1).
+        ValueError: If the lengths differ.
     """
     if len(x) != len(y):
         raise ValueError(f"x and y must be coordinates of points, got {len(x)} and {len(y)}")
-    _check_level(level)
-    points = sorted(zip(x, y, strict=True), key=lambda point: point[0].value)
-    for (x1, y1), (x2, y2) in pairwise(points):
-        if not x1.value <= at <= x2.value or x1.value == x2.value:
-            continue
-        slope = (y2.value - y1.value) / (x2.value - x1.value)
-        w = (at - x1.value) / (x2.value - x1.value)
-        first, second = (math.hypot(v.error, slope * u.error) for u, v in ((x1, y1), (x2, y2)))
-        error = math.hypot((1 - w) * first, w * second)
-        value = y1.value + w * (y2.value - y1.value)
-        reach = error * float(stats.norm.ppf(1 - level / 2))
-        return Interval(value, error, value - reach, value + reach, y1.count + y2.count)
-    return None
-
-
-def permutation_test(
-    a: Sequence[float],
-    b: Sequence[float],
-    generator: np.random.Generator,
-    *,
-    alternative: Literal["two-sided", "greater"] = "two-sided",
-    resamples: int = 9999,
-) -> float:
-    """Probability of a difference of means at least as large if the labels did not matter.
-
-    Args:
-        a: Values with one label, at least one.
-        b: Values with the other, at least one.
-        generator: Source of the relabellings, where they are drawn.
-        alternative: "two-sided": |mean(a) − mean(b)| is large; "greater": mean(a) − mean(b) is.
-        resamples: Relabellings drawn; where there are no more than so many, all are counted
-            instead and the probability is exact.
-
-    Returns:
-        The p-value, above 0.
-
-    Raises:
-        ValueError: If a set is empty or resamples is below 1.
-    """
-    if len(a) == 0 or len(b) == 0:
-        raise ValueError(f"a and b must not be empty, got {len(a)} and {len(b)} values")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}")
-    two_sided = alternative == "two-sided"
-
-    def difference(first: Any, second: Any, axis: int) -> Any:
-        d = np.mean(first, axis=axis) - np.mean(second, axis=axis)
-        return np.abs(d) if two_sided else d
-
-    test = stats.permutation_test(
-        (np.asarray(a, np.float64), np.asarray(b, np.float64)),
-        difference,
-        vectorized=True,
-        n_resamples=resamples,
-        batch=1000,
-        alternative="greater",
-        rng=generator,
-    )
-    return float(test.pvalue)
+    places, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    if not (len(places) and places[0] <= at <= places[-1]):
+        return None
+    heights = np.bincount(inverse, np.asarray(y, np.float64)) / counts
+    return float(np.interp(at, places, heights))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -29,10 +29,21 @@ from deltavae.figures import beside, image_grid, matrices, scatter_with_errors
 from deltavae.run_folder import RunFolder
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
 from deltavae.studies.measuring import data_of
-from deltavae.studies.methods import DELTA_VAE
-from deltavae.studies.rate_distortion import method_cell, methods, metric
+from deltavae.studies.methods import ABOUT_RATE, ABOUT_UNITS, DELTA_VAE
+from deltavae.studies.rate_distortion import method_cell, methods
 from deltavae.studies.settings import SEEDS
 from deltavae.studies.statistics import Interval, holm, mean
+from deltavae.studies.summaries import (
+    ABOUT_COST,
+    ABOUT_INFORMATION,
+    COST,
+    LEVEL,
+    NAMES,
+    asked,
+    cost,
+    information,
+    metric,
+)
 from deltavae.studies.tables import Table
 
 LATENTS: Mapping[Budget, int] = {"smoke": 4, "cpu": 32, "paper": 64}  # z's that are decoded
@@ -55,7 +66,7 @@ class Utilisation(Study):
     description = (
         "The trainings of rate-distortion, measured for what their latents say and for what the "
         "decoder does with it. Every picture shows, left, images, and right of each decodings of "
-        "one z drawn from its posterior."
+        f"one z drawn from its posterior. {ABOUT_UNITS} {ABOUT_RATE}"
     )
 
     def cells(self, budget: Budget) -> list[Cell]:
@@ -116,21 +127,19 @@ class Utilisation(Study):
 Groups = Mapping[tuple[Any, ...], Sequence[Result]]
 
 
-def _asked(target: float | None, unit: str) -> str | None:
-    return None if target is None else f"{target:g} {unit}"
-
-
 def _probes(groups: Groups) -> Table:
     rows = []
     for (method, target, unit), found in groups.items():
         figures = [metric(found, name) for name in ("rate_bits", *PROBES, "baseline_accuracy")]
-        rows.append([method, _asked(target, unit), *figures])
+        rows.append([method, asked(target, unit), len(found), *figures, *cost(found)])
+    columns = ["method", "asked for", "seeds", "rate, bits", *PROBES.values()]
     return Table(
-        ["method", "asked for", "rate, bits", *PROBES.values(), "linear probe on pixels"],
+        [*columns, "linear probe on pixels", *COST],
         rows,
         "Accuracy on test images, mean over seeds ± standard error over seeds. A probe on μ is "
-        "high even where the posterior has collapsed: it reads μ without the posterior's noise.",
-        {"rate, bits": 1},
+        "high even where the posterior has collapsed: it reads μ without the posterior's noise. "
+        f"{ABOUT_COST}",
+        {"rate, bits": 1, "training, min": 1},
     )
 
 
@@ -146,15 +155,18 @@ def _likeness(groups: Groups) -> Table:
             mean([result.analysis["correlation"][name] for result in found])
             for name in ("within", "between", "difference")
         ]
-        row = [method, _asked(target, unit), metric(found, "mutual_information_bits")]
-        rows.append([*row, *correlations, max(corrected), sum(p < 0.05 for p in corrected)])
-    columns = ["method", "asked for", "I(x;z) ≥, bits", "one z", "two z's", "difference"]
+        row = [method, asked(target, unit), len(found), information(found), *correlations]
+        rows.append([*row, max(corrected), sum(p < LEVEL for p in corrected), *cost(found)])
+    said = NAMES["mutual_information_bits"]
+    columns = ["method", "asked for", "seeds", said, "one z", "two z's", "difference"]
+    significant = f"seeds with p < {LEVEL}"
     return Table(
-        [*columns, "largest p", "seeds with p < 0.05"],
+        [*columns, "largest p", significant, *COST],
         rows,
         "Mean correlation of two decodings: of one z, of two z's. p: permutation test of the "
-        "squared distance, corrected after Holm over all trainings here, the largest over seeds.",
-        {"I(x;z) ≥, bits": 1, "largest p": 4, "seeds with p < 0.05": 0},
+        "squared distance, corrected after Holm over all trainings here, the largest over seeds. "
+        f"{ABOUT_INFORMATION} {ABOUT_COST}",
+        {said: 1, "largest p": 4, significant: 0, "training, min": 1},
     )
 
 
