@@ -38,6 +38,15 @@ from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labe
 from deltavae.studies.methods import ABOUT_UNITS, delta_vae, without_latents
 from deltavae.studies.settings import CHANNELS, cell, component, training
 from deltavae.studies.statistics import Interval, mean, seeds_needed
+from deltavae.studies.summaries import (
+    ABOUT_COST,
+    ABOUT_INFORMATION,
+    COST,
+    cost,
+    information,
+    metric,
+    spread,
+)
 from deltavae.studies.tables import Table
 
 OURS, SAME_DECODER, SAME_WEIGHTS = "δ-VAE", "same decoder", "same weights"
@@ -275,22 +284,16 @@ def _differences(results: Sequence[Result]) -> dict[Key, list[float]]:
 def _arms(results: Sequence[Result]) -> Table:
     rows = []
     for (data, depth, arm), found in by_labels(results, "data", "depth", "arm").items():
-        names = ("elbo_bpd", "aux_elbo_bpd", "aux_iwae_bpd", "mutual_information_bits")
-        figures = []
-        for name in names:
-            values = [result.metrics[name] for result in found]
-            figures.append(None if None in values else mean(values))
-        weights = found[0].metrics["params"] + found[0].metrics["aux_params"]
-        minutes = mean([result.origin["train_seconds"] / 60.0 for result in found]).value
-        row = [data, depth, arm, weights, found[0].origin["steps"], minutes, len(found)]
-        rows.append([*row, *figures])
-    columns = ["data", "layers", "arm", "weights", "steps", "training, min", "seeds"]
+        figures = [metric(found, name) for name in ("elbo_bpd", *BOUNDS)]
+        row = [data, depth, arm, *cost(found), found[0].origin["steps"], len(found)]
+        rows.append([*row, *figures, information(found)])
+    columns = ["data", "layers", "arm", *COST, "steps", "seeds"]
     bounds = ["ELBO or exact", "auxiliary bound", "importance-weighted", "I(x;z) ≥, bits"]
     return Table(
         [*columns, *bounds],
         rows,
-        "Bits/dim of test images, mean over seeds ± standard error over seeds. Weights: all parts "
-        "together, the auxiliary prior too. The figure of a decoder alone is exact.",
+        "Bits/dim of test images, mean over seeds ± standard error over seeds. The figure of a "
+        f"decoder alone is exact. {ABOUT_INFORMATION} {ABOUT_COST}",
         {"training, min": 1, "I(x;z) ≥, bits": 1},
     )
 
@@ -299,8 +302,8 @@ def _comparison(differences: Mapping[Key, Sequence[float]]) -> Table:
     rows = []
     for (data, depth, arm, bound), values in differences.items():
         found = mean(values)
-        sd = found.error * found.count**0.5
-        needed = seeds_needed(sd, WIN) if found.count > 1 and sd > 0 else None
+        sd = spread(found)
+        needed = seeds_needed(sd, WIN) if sd else None
         row = [data, depth, arm, BOUNDS[bound], found, found.low, found.high]
         rows.append([*row, found.count, needed, _verdict(found)])
     columns = ["data", "layers", "against", "bound", "difference", "from", "to", "seeds"]
