@@ -68,8 +68,9 @@ class RateDistortion(Study):
     description = (
         "Every method trains the same nets on the same batches for the same number of steps. "
         "Rates, distortion and information are in bits per image, means over seeds ± standard "
-        f"errors; one image set serves all. {ABOUT_UNITS} {ABOUT_RATE} A learned prior's abscissa in "
-        "place of aux rate is the lesser of rate and aux rate: both bound I(x;z) from above."
+        f"errors; one image set serves all. {ABOUT_UNITS} {ABOUT_RATE} A learned "
+        "prior's abscissa in place of aux rate is the lesser of rate and aux rate: both bound "
+        "I(x;z) from above."
     )
 
     def cells(self, budget: Budget) -> list[Cell]:
