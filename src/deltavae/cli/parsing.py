@@ -8,6 +8,7 @@ import argparse
 import re
 from itertools import takewhile
 from pathlib import Path
+from textwrap import indent
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -15,9 +16,9 @@ from jsonargparse import ArgumentParser, Namespace
 from deltavae.cli import COMMANDS, options
 from deltavae.cli.configuration_files import check, named_classes, values_of
 from deltavae.cli.explain import PARTS, explain
-from deltavae.studies import STUDIES
+from deltavae.studies import listing
 
-_STUDIES = "\n".join(f"  {name:<18} {study.summary}" for name, study in STUDIES.items())
+_STUDIES = indent(listing(), "  ")
 
 _EPILOGS = {
     "fit": """\

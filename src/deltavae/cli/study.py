@@ -16,7 +16,7 @@ from deltavae.cli import CommandError
 from deltavae.cli.console import Options, check_writable, say
 from deltavae.cli.explain import nearest
 from deltavae.run_folder import import_class
-from deltavae.studies import STUDIES
+from deltavae.studies import STUDIES, listing
 from deltavae.studies.base import Study
 from deltavae.studies.engine import Broken, State, run_studies
 from deltavae.studies.executors import Began, Event, Executor, LocalExecutor, RayExecutor
@@ -26,8 +26,7 @@ from deltavae.studies.jobs import Ended
 def study(options: Options) -> int:
     """Run the cells of studies, and write their pages."""
     if options["study"] is None:
-        for name, listed in STUDIES.items():
-            print(f"{name:<18} {listed.summary}")
+        print(listing())
         return 0
     out: Path | None = options["out"]
     if out is None:

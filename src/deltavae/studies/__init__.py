@@ -49,3 +49,9 @@ STUDIES = {
         "why posteriors collapse: the linear VAE's closed form, the course of trainings",
     ),
 }
+
+
+def listing() -> str:
+    """Return the studies, a line each: name and summary."""
+    width = max(map(len, STUDIES))
+    return "\n".join(f"{name:<{width}}  {study.summary}" for name, study in STUDIES.items())
