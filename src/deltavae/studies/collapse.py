@@ -204,7 +204,7 @@ def _cap(results: Sequence[Result]) -> float | None:
         for given in options
         if given.get("holdout")
     ]
-    return math.log2(min(images)) if images else None
+    return nats_to_bits(math.log(min(images))) if images else None
 
 
 def _about_courses(results: Sequence[Result]) -> str:
