@@ -20,7 +20,8 @@ def test_it_is_the_loop(n, k, m, seed):
         state = state @ transitions[min(t, k - 1)].T + inputs[:, t]
         expected[:, t] = state
     solved = LinearRecurrence(transitions, n).solve(torch.from_numpy(inputs))
-    np.testing.assert_allclose(solved, expected, rtol=0, atol=1e-12)
+    largest = np.abs(expected).max(initial=1)  # sums of this size cancel to the smaller ones
+    np.testing.assert_allclose(solved, expected, rtol=0, atol=1e-13 * largest)
 
 
 @pytest.mark.parametrize("n", [1, 2, 1000, 65536])
