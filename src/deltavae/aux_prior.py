@@ -4,7 +4,7 @@ It is trained on samples of q(z|x) and sends no gradient to encoder or decoder. 
 
     aux_rate(x) = KL(q(z|x) ‖ p_aux) = E_q Σ_t KL(q(z_t|x) ‖ p_aux(z_t | z_<t))
 
-is estimated with one draw of z_<t and the closed form for z_t. With
+is estimated with one draw of z_<t and, where there is one, the closed form for z_t. With
 
     E_x aux_rate = I(x;z) + KL(q(z) ‖ p_aux)
 
@@ -15,29 +15,32 @@ https://arxiv.org/abs/1901.03416
 
 Deviations:
     * The paper's figures name an autoregressive prior; one LSTM layer with diagonal Gaussian
-      outputs is this project's reading.
+      outputs is this project's reading. Directions and codes get conditionals of their own kind
+      (`latents.conditional`).
     * The LSTM is fed z standardised by the posterior's mean and spread per step and channel.
 """
 
-import math
+from operator import itemgetter
 from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deltavae.latents import Posterior
-from deltavae.nn.recurrent import conditionals, draw, recurrent_layers
+from deltavae.latents import Conditional, ConditionalNormal, MeanFieldNormal, Posterior
+from deltavae.nn.recurrent import draw, outputs, recurrent_layers
 
 
 @final
 class AuxiliaryPrior(nn.Module):
-    """p_aux(z) = Π_t N(z_t; m(z_<t), s(z_<t)²), one LSTM layer over the latent steps.
+    """p_aux(z) = Π_t p(z_t | z_<t), one LSTM layer over the latent steps.
 
     Args:
         n: Latent steps.
         d: Latent channels.
         hidden: Units of the LSTM.
+        conditional: Family of p(z_t | z_<t); None: normals, N(m(z_<t), s(z_<t)²). A pair's own is
+            `Latents.conditional`.
 
     Attributes:
         loc: Mean of z per step and channel, (n, d), by which z is standardised.
@@ -45,22 +48,28 @@ class AuxiliaryPrior(nn.Module):
         updates: Number of batches that `follow` has seen.
 
     Raises:
-        ValueError: If an argument is below 1.
+        ValueError: If an argument is below 1, or the conditional is of another number of channels.
     """
 
     loc: Tensor
     scale: Tensor
     updates: Tensor
 
-    def __init__(self, n: int, d: int, hidden: int = 64) -> None:
+    def __init__(
+        self, n: int, d: int, hidden: int = 64, conditional: Conditional | None = None
+    ) -> None:
         super().__init__()
         for name, value in (("n", n), ("d", d), ("hidden", hidden)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        self.conditional = ConditionalNormal(d) if conditional is None else conditional
+        if self.conditional.d != d:
+            raise ValueError(f"conditional must have d={d} channels, got {self.conditional.d}")
         self.lstm: nn.LSTM
         self.out: nn.Linear
         self.start: nn.Parameter
-        self.lstm, self.out, self.start = recurrent_layers(d, hidden)  # starts at N(loc, scale²)
+        layers = recurrent_layers(d, hidden, self.conditional.width)
+        self.lstm, self.out, self.start = layers  # normals start at N(loc, scale²)
         self.register_buffer("loc", torch.zeros(n, d))
         self.register_buffer("scale", torch.ones(n, d))
         self.register_buffer("updates", torch.zeros(()))
@@ -69,11 +78,15 @@ class AuxiliaryPrior(nn.Module):
     def follow(self, q: Posterior) -> None:
         """Move the standardisation towards a batch's moments of z, over examples and noise.
 
-        The first batch sets it; then the memory grows to about a hundred batches.
+        The first batch sets it; then the memory grows to about a hundred batches. Directions and
+        codes have a scale of their own, and stay as they are.
 
         Args:
             q: Posterior of the batch.
         """
+        if not self.conditional.standardised:
+            return
+        assert isinstance(q, MeanFieldNormal)
         memory = torch.clamp(self.updates / (self.updates + 1.0), max=0.99).to(self.loc)
         self.updates += 1.0
         variance = q.mu.var(0, correction=0) + q.sigma.square().mean(0)
@@ -81,17 +94,13 @@ class AuxiliaryPrior(nn.Module):
         variance = torch.lerp(variance.to(self.loc), self.scale.square(), memory)
         self.scale.copy_(variance.clamp_min(1e-12).sqrt())
 
-    def _conditionals(self, z: Float[Tensor, "b n d"]) -> tuple[Tensor, Tensor]:
-        # Mean and standard deviation of p_aux(z_t | z_<t) for every t, teacher-forced.
-        u = (z - self.loc) / self.scale
-        mean, log_scale = conditionals(self.lstm, self.out, self.start, u)
-        return self.loc + self.scale * mean, self.scale * log_scale.exp()
+    def _outputs(self, u: Float[Tensor, "b n d"]) -> Float[Tensor, "b n width"]:
+        return outputs(self.lstm, self.out, self.start, u)
 
     def log_prob(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
         """Return log p_aux(z) in nats."""
-        mean, scale = self._conditionals(z)
-        standard = (z - mean) / scale
-        return -(0.5 * standard.square() + scale.log() + 0.5 * math.log(2 * math.pi)).sum((1, 2))
+        u = (z - self.loc) / self.scale
+        return self.conditional.log_prob(self._outputs(u), u).sum(1) - self.scale.log().sum()
 
     def rate(self, q: Posterior, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
         """Estimate KL(q(z|x) ‖ p_aux) in nats, without gradient to the posterior.
@@ -101,13 +110,12 @@ class AuxiliaryPrior(nn.Module):
             z: One draw from it.
 
         Returns:
-            Σ_t KL(N(mu_t, sigma_t²) ‖ p_aux(z_t | z_<t)), an unbiased estimate, one per example.
+            Σ_t KL(q(z_t|x) ‖ p_aux(z_t | z_<t)), an unbiased estimate, one per example.
         """
-        mu, sigma = q.mu.detach(), q.sigma.detach()
-        mean, scale = self._conditionals(z.detach())
-        ratio = sigma / scale
-        terms = 0.5 * (ratio.square() + ((mu - mean) / scale).square() - 1.0) - ratio.log()
-        return terms.sum((1, 2))
+        q, u = q.map(torch.detach), z.detach()
+        if isinstance(q, MeanFieldNormal):
+            q, u = q.standardised(self.loc, self.scale), (u - self.loc) / self.scale
+        return self.conditional.kl(self._outputs(u), q, u).sum(1)
 
     def sample(
         self, count: int, generator: torch.Generator | None = None
@@ -124,13 +132,13 @@ class AuxiliaryPrior(nn.Module):
         n, d = self.loc.shape
         options = {"device": self.loc.device, "dtype": self.loc.dtype}
         noise = torch.randn(count, n, d, generator=generator, **options)  # type: ignore[call-overload]
-        return self.loc + self.scale * draw(self.lstm, self.out, self.start, noise)
+        u = draw(self.lstm, self.out, self.start, noise, self.conditional.draw)
+        return self.loc + self.scale * u
 
 
 def fit(
     prior: AuxiliaryPrior,
-    mu: Float[Tensor, "m n d"],
-    sigma: Float[Tensor, "m n d"],
+    q: Posterior,
     *,
     steps: int,
     batch_size: int = 256,
@@ -141,8 +149,7 @@ def fit(
 
     Args:
         prior: The prior, changed in place, its standardisation included.
-        mu: Posterior means of the training set.
-        sigma: Posterior standard deviations.
+        q: Posteriors of the training set.
         steps: Optimiser steps, at least 1; the learning rate falls to zero on a cosine.
         batch_size: Examples per step.
         learning_rate: Peak step size of Adam.
@@ -157,15 +164,16 @@ def fit(
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     prior.updates.zero_()
-    prior.follow(Posterior(mu, sigma, torch.zeros_like(mu)))
+    prior.follow(q)
+    count = len(q.mu)
     optimiser = torch.optim.Adam(prior.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = []
     for _ in range(steps):
-        index = torch.randint(len(mu), (min(batch_size, len(mu)),), generator=generator)
-        noise = torch.randn(len(index), *mu.shape[1:], generator=generator).to(mu)
-        q = Posterior(mu[index], sigma[index], torch.zeros_like(noise))
-        loss = prior.rate(q, q.sample(noise)).mean()
+        index = torch.randint(count, (min(batch_size, count),), generator=generator)
+        noise = torch.randn(len(index), *q.mu.shape[1:], generator=generator).to(q.mu)
+        batch = q.map(itemgetter(index))
+        loss = prior.rate(batch, batch.sample(noise)).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(prior.parameters(), 1.0)

@@ -325,7 +325,7 @@ class DeltaVAE(nn.Module):
         steps: int,
         generator: torch.Generator | None = None,
     ) -> UInt8[Tensor, "b steps ..."]:
-        """Decode points on the straight line between the posterior means of pairs of events.
+        """Decode points on the line between pairs of events, see `latent_line`.
 
         Args:
             start: Events at one end.
@@ -339,10 +339,31 @@ class DeltaVAE(nn.Module):
         Raises:
             ValueError: If steps is below 2 or the model has no latents.
         """
-        if steps < 2:
-            raise ValueError(f"steps must be at least 2, got {steps}")
-        a, b = self.encode(start).mu, self.encode(end).mu
-        weights = torch.linspace(0.0, 1.0, steps, device=a.device, dtype=a.dtype)
-        line = torch.lerp(a[:, None], b[:, None], weights[:, None, None])  # (b, steps, n, d)
+        line = self.latent_line(start, end, steps)
         drawn = self.decode(line.flatten(0, 1), generator=generator)
         return drawn.reshape(len(start), steps, *drawn.shape[1:])
+
+    @torch.no_grad()
+    def latent_line(
+        self, start: UInt8[Tensor, "b ..."], end: UInt8[Tensor, "b ..."], steps: int
+    ) -> Float[Tensor, "b steps n d"]:
+        """Return points on the straight line between the posterior locations of pairs of events.
+
+        Args:
+            start: Events at one end.
+            end: Events at the other.
+            steps: Points on the line, both ends included, at least 2.
+
+        Returns:
+            Latents; where not every point is one (directions, codes), those nearest to the line.
+
+        Raises:
+            ValueError: If steps is below 2 or the model has no latents.
+        """
+        if steps < 2:
+            raise ValueError(f"steps must be at least 2, got {steps}")
+        if self.latents is None:
+            raise ValueError("this model has no latents: there is no line between them")
+        a, b = self.encode(start).mu, self.encode(end).mu
+        weights = torch.linspace(0.0, 1.0, steps, device=a.device, dtype=a.dtype)
+        return self.latents.nearest(torch.lerp(a[:, None], b[:, None], weights[:, None, None]))

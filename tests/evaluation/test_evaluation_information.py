@@ -6,7 +6,7 @@ from scipy.optimize import brentq
 from torch.distributions import Normal, kl_divergence
 
 from deltavae.evaluation import active_units, information, mutual_information
-from deltavae.latents import Posterior
+from deltavae.latents import MeanFieldNormal
 
 
 def seeded(seed=0):
@@ -17,7 +17,7 @@ def linear_gaussian(count, a, s, generator):
     """x ~ N(0, I), q(z|x) = N(a x, s²): I = ½ Σ ln(1 + a²/s²)."""
     a, s = (torch.tensor(v, dtype=torch.float64) for v in (a, s))
     x = torch.randn(count, *a.shape, generator=generator, dtype=torch.float64)
-    q = Posterior(a * x, s.expand_as(x), torch.zeros_like(x))
+    q = MeanFieldNormal(a * x, s.expand_as(x), torch.zeros_like(x))
     return q, float(0.5 * torch.log1p((a / s) ** 2).sum())
 
 
@@ -65,7 +65,7 @@ def test_estimate_against_torch_densities(monkeypatch, block):
     generator = seeded(3)
     mu = 3 + torch.randn(9, 2, 3, generator=generator, dtype=torch.float64)
     sigma = torch.rand(9, 2, 3, generator=generator, dtype=torch.float64) + 0.1
-    values = mutual_information(Posterior(mu, sigma, torch.zeros_like(mu)), seeded(4))
+    values = mutual_information(MeanFieldNormal(mu, sigma, torch.zeros_like(mu)), seeded(4))
     noise = torch.randn(9, 6, generator=seeded(4), dtype=torch.float64).reshape(9, 2, 3)
     z = mu + sigma * noise
     pairs = Normal(mu, sigma).log_prob(z[:, None]).sum((2, 3))  # (i, j): log q(z_i|x_j)
@@ -75,7 +75,7 @@ def test_estimate_against_torch_densities(monkeypatch, block):
 
 def test_estimate_does_not_change_with_the_units_of_z():
     q, _ = linear_gaussian(200, A, S, seeded(1))
-    moved = Posterior(1e-3 * q.mu + 1e3, 1e-3 * q.sigma, q.excess)
+    moved = MeanFieldNormal(1e-3 * q.mu + 1e3, 1e-3 * q.sigma, q.excess)
     torch.testing.assert_close(
         mutual_information(moved, seeded()), mutual_information(q, seeded()), rtol=1e-6, atol=1e-6
     )
@@ -103,7 +103,8 @@ def correlated_gaussian(count, dims, information, generator):
     gain = math.exp(brentq(excess, -30.0, 30.0))
     x = torch.randn(count, dims, generator=generator, dtype=torch.float64) @ root.T
     mu = math.sqrt(gain) * x @ a.T
-    q = Posterior(mu[:, None], s.sqrt().expand_as(mu)[:, None], torch.zeros_like(mu)[:, None])
+    mu = mu[:, None]
+    q = MeanFieldNormal(mu, s.sqrt().expand_as(mu), torch.zeros_like(mu))
     total = gain * signal + s.diag()  # the covariance of q(z)
     assert float(0.5 * (total.logdet() - s.log().sum())) == pytest.approx(information)
     return q, total
@@ -134,7 +135,7 @@ def test_estimate_is_zero_where_the_posterior_ignores_x():
 
 def test_single_precision_encodings():
     q, _ = linear_gaussian(300, A, S, seeded())
-    single = Posterior(q.mu.float(), q.sigma.float(), q.excess.float())
+    single = MeanFieldNormal(q.mu.float(), q.sigma.float(), q.excess.float())
     values = mutual_information(single, seeded())
     assert values.dtype == torch.float64
     assert float(values.mean()) == pytest.approx(

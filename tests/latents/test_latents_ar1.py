@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.distributions import Independent as Reinterpreted
 from torch.distributions import Laplace, MultivariateNormal, Normal, kl_divergence
 
-from deltavae.latents import AR1, AR1Prior, Latents, Posterior
+from deltavae.latents import AR1, AR1Prior, Latents, MeanFieldNormal
 from deltavae.rates import committed_rate, ladder, minimiser
 from deltavae.units import bits_to_nats
 
@@ -30,7 +30,7 @@ def dense_prior(n: int, alpha: list[float]) -> list[MultivariateNormal]:
     return [MultivariateNormal(zero, torch.tensor(a, dtype=torch.float64) ** lag) for a in alpha]
 
 
-def textbook(latents: AR1, q: Posterior) -> torch.Tensor:
+def textbook(latents: AR1, q: MeanFieldNormal) -> torch.Tensor:
     posterior = Reinterpreted(Normal(q.mu.double(), q.sigma.double()), 2)
     return kl_divergence(posterior, AR1Prior(latents.n, latents.alpha))
 
@@ -53,10 +53,10 @@ def test_rate_against_monte_carlo():
     latents = AR1(5, ALPHA)
     q = latents.posterior(seeded(1, 5, 6, seed=1))
     draws = 40_000
-    z = Posterior(*(t.expand(draws, 5, 3) for t in (q.mu, q.sigma, q.excess))).sample(
+    z = MeanFieldNormal(*(t.expand(draws, 5, 3) for t in (q.mu, q.sigma, q.excess))).sample(
         seeded(draws, 5, 3, seed=2)
     )
-    many = Posterior(*(t.expand(draws, 5, 3) for t in (q.mu, q.sigma, q.excess)))
+    many = MeanFieldNormal(*(t.expand(draws, 5, 3) for t in (q.mu, q.sigma, q.excess)))
     ratio = many.log_prob(z) - latents.log_prior(z)
     error = float(ratio.std()) / math.sqrt(draws)
     assert abs(float(ratio.mean() - latents.rate(q))) < 4 * error  # four standard errors

@@ -6,13 +6,13 @@ from decimal import Decimal, localcontext
 import pytest
 import torch
 
-from deltavae.latents import Posterior
+from deltavae.latents import MeanFieldNormal
 from deltavae.latents.base import (
     bounded_log_scale,
     expm1_ratio,
     scale_excess,
-    standard_normal_log_prob,
 )
+from deltavae.latents.posterior import standard_normal_log_prob
 
 
 def exact_ratio(x: float) -> float:
@@ -73,7 +73,7 @@ def test_bounded_log_scale():
 def test_posterior_density_and_samples():
     generator = torch.Generator().manual_seed(0)
     mu, log_sigma, z, noise = torch.randn(4, 3, 5, 2, generator=generator, dtype=torch.float64)
-    q = Posterior(mu, log_sigma.exp(), torch.zeros_like(mu))
+    q = MeanFieldNormal(mu, log_sigma.exp(), torch.zeros_like(mu))
     expected = torch.distributions.Normal(mu, log_sigma.exp()).log_prob(z).sum(dim=(1, 2))
     torch.testing.assert_close(q.log_prob(z), expected, rtol=1e-12, atol=1e-12)
     sample = q.sample(noise)

@@ -128,7 +128,7 @@ def encode(options: Options) -> int:
         )
     split = data.in_source_order if options["split"] == "all" else getattr(data, options["split"])
     q = encode_images(model, split.images)
-    arrays: dict[str, Any] = {"mu": q.mu.numpy(), "sigma": q.sigma.numpy()}
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in q.arrays().items()}
     if split.labels is not None:
         arrays["labels"] = split.labels
     _save_arrays(options["out"], arrays)

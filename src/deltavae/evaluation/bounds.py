@@ -139,7 +139,7 @@ def _terms(
     z = q.sample(noise)
     return Terms(
         -model.decoder.log_prob(x, model.latents.to_decoder(z)),
-        *model.latents.rates(_exact(q), z),
+        *model.latents.rates(q.double(), z),
         None if model.aux_prior is None else model.aux_prior.rate(q, z),
     )
 
@@ -149,7 +149,7 @@ def _log_weights(
 ) -> Float64[Tensor, "priors b"]:
     # log w_k of (1) under the model's prior and, where there is one, under the auxiliary prior.
     assert model.latents is not None
-    exact = _exact(q)
+    exact = q.double()
     z = exact.sample(noise.double())
     read = model.latents.to_decoder(z).to(q.mu.dtype)
     log_likelihood = model.decoder.log_prob(x, read).double()
@@ -173,11 +173,7 @@ def _noise(q: Posterior, generator: torch.Generator) -> Float[Tensor, "m n d"]:
 
 
 def _at(q: Posterior, batch: slice, device: torch.device) -> Posterior:
-    return Posterior(q.mu[batch].to(device), q.sigma[batch].to(device), q.excess[batch].to(device))
-
-
-def _exact(q: Posterior) -> Posterior:
-    return Posterior(q.mu.double(), q.sigma.double(), q.excess.double())
+    return q.map(lambda rows: rows[batch].to(device))
 
 
 def _join(parts: list[Tensor | None]) -> Tensor | None:

@@ -67,9 +67,8 @@ def encode_images(
     with evaluating(model) as device:
         for batch in batches(len(images), batch_size):
             q = model.encode(torch.from_numpy(images[batch]).to(device))
-            parts.append((q.mu.cpu(), q.sigma.cpu(), q.excess.cpu()))
-    mu, sigma, excess = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Posterior(mu, sigma, excess)
+            parts.append(q.map(torch.Tensor.cpu))
+    return type(q).cat(parts)
 
 
 def draw_latents(q: Posterior, generator: torch.Generator) -> Float[Tensor, "m n d"]:

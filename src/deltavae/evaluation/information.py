@@ -52,21 +52,14 @@ def mutual_information(q: Posterior, generator: torch.Generator) -> Float64[Tens
     Returns:
         The summands of (2) in nats, one per example, each at most ln m; their mean estimates I.
     """
-    mu, sigma = q.mu.flatten(1).double(), q.sigma.flatten(1).double()
-    noise = torch.randn(mu.shape, generator=generator, dtype=q.mu.dtype)
-    mu = mu - mu.mean(0)  # the expanded square below cancels: keep its terms small
-    precision = sigma.square().reciprocal_()
-    weighted = mu * precision
-    # log q(z|x_j) + ½ n d ln 2π = constant_j + zᵀ(μ_j/σ_j²) − ½ (z²)ᵀ(1/σ_j²)
-    constant = -0.5 * (mu * weighted).sum(1) - sigma.log().sum(1)
+    exact, count = q.double(), len(q.mu)
+    noise = torch.randn(q.mu.shape, generator=generator, dtype=q.mu.dtype)
+    z = exact.sample(noise.double())
     summands = []
-    for batch in batches(len(mu), max(1, _BLOCK // len(mu))):
-        scaled = noise[batch].double()
-        z = mu[batch] + sigma[batch] * scaled
-        own = -0.5 * scaled.square().sum(1) - sigma[batch].log().sum(1)  # log q(z_i|x_i)
-        pairs = torch.addmm(constant, z, weighted.T).addmm_(z.square_(), precision.T, alpha=-0.5)
-        pairs.diagonal(batch.start).copy_(own)  # j = i without the rounding of the expansion
-        summands.append(own - pairs.logsumexp(1) + math.log(len(mu)))  # (2)
+    for batch in batches(count, max(1, _BLOCK // count)):
+        pairs = exact.pair_log_prob(z[batch])
+        own = pairs.diagonal(batch.start)
+        summands.append(own - pairs.logsumexp(1) + math.log(count))  # (2)
     return torch.cat(summands)
 
 

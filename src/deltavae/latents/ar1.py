@@ -29,7 +29,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal, constraints, register_kl
 from torch.distributions import Independent as Reinterpreted
 
-from deltavae.latents.base import Latents, Posterior, bounded_log_scale, scale_excess
+from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
+from deltavae.latents.posterior import MeanFieldNormal
 from deltavae.rates import Alpha, channels, committed_rate, committed_terms, minimiser, solve_alpha
 
 
@@ -236,7 +237,7 @@ class AR1(Latents):
         """The prior as a torch distribution."""
         return AR1Prior(self.n, self.alpha, validate_args=False)
 
-    def posterior(self, params: Float[Tensor, "b n k"]) -> Posterior:
+    def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
         """Turn raw network output (m, r) into μ = m (or σ* m) and σ = σ* eᵍ, g = 10 tanh(r/10).
 
         Args:
@@ -250,7 +251,7 @@ class AR1(Latents):
         mu = sigma_star * mean if self.minimiser_units else mean
         g = bounded_log_scale(raw)
         excess = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()  # (2)
-        return Posterior(mu, sigma_star * g.exp(), excess)
+        return MeanFieldNormal(mu, sigma_star * g.exp(), excess)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Run the process on given innovations.

@@ -1,11 +1,11 @@
 """What every pair of posterior and prior has in common.
 
-Posterior q(z|x) = Π_tk N(z_tk; μ_tk, σ_tk²), t = 1..n, k = 1..d, prior p(z), and the rate as a
-floor plus terms that cannot be negative, step by step and channel by channel:
+Posterior q(z|x) of n steps and d channels (`posterior`), prior p(z), and the rate as a floor plus
+terms that cannot be negative, step by step and, where it is written so, channel by channel:
 
     KL(q(z|x) ‖ p) = δ + Σ_tk excess_tk,   excess_tk ≥ 0,   δ = min_q KL(q ‖ p).           (1)
 
-Where σ = σ* eᵍ, with σ* the minimiser's standard deviation, the scale contributes
+Where q is a normal of σ = σ* eᵍ, σ* the minimiser's standard deviation, its scale contributes
 
     ½ (e²ᵍ − 1 − 2g) = g ρ(2g) ≥ 0,   ρ(x) = (eˣ − 1 − x)/x.                               (2)
 
@@ -17,15 +17,17 @@ https://arxiv.org/abs/1901.03416
 Deviations: g = 10 tanh(raw/10), smooth and bounded, so that no raw output overflows.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
+
+from deltavae.latents.conditional import Conditional, ConditionalNormal
+from deltavae.latents.posterior import Posterior
 
 
 def expm1_ratio(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -55,50 +57,6 @@ def scale_excess(g: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return g * expm1_ratio(2 * g)
 
 
-def standard_normal_log_prob(z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-    """Compute ln N(z; 0, I), summed over steps and channels."""
-    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=(1, 2))
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """q(z|x) = Π_tk N(z_tk; μ_tk, σ_tk²) and what it costs above the floor.
-
-    Attributes:
-        mu: Mean μ.
-        sigma: Standard deviation σ, above 0.
-        excess: Nats above the floor per step and channel, never negative; carried along because
-            computed again from μ and σ in float32 it could be.
-    """
-
-    mu: Float[Tensor, "b n d"]
-    sigma: Float[Tensor, "b n d"]
-    excess: Float[Tensor, "b n d"]
-
-    def sample(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Return z = μ + σ · noise, differentiable in μ and σ.
-
-        Args:
-            noise: Standard normal noise.
-
-        Returns:
-            z ~ q(z|x).
-        """
-        return self.mu + self.sigma * noise
-
-    def log_prob(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-        """Return ln q(z|x).
-
-        Args:
-            z: Latents.
-
-        Returns:
-            Log-density in nats, summed over steps and channels.
-        """
-        standardised = (z - self.mu) / self.sigma
-        return standard_normal_log_prob(standardised) - self.sigma.log().sum(dim=(1, 2))
-
-
 class Latents(nn.Module, ABC):
     """A posterior family and a prior that stay δ nats apart.
 
@@ -109,7 +67,8 @@ class Latents(nn.Module, ABC):
 
     Args:
         committed_rate: δ in nats per example, at least 0.
-        committed_terms: How δ is shared among steps and channels; sums to δ.
+        committed_terms: How δ is shared among steps and, where the rate is told by channels,
+            channels; sums to δ.
         sigma_star: Standard deviation of the posterior at the floor.
         mean_rate_floor: Floor in nats of the rate's mean over a training batch, where no example
             by itself has one; None where δ is the floor of every example.
@@ -119,7 +78,7 @@ class Latents(nn.Module, ABC):
         d: Latent channels.
         params_per_step: Width of the raw network output per step: two numbers per channel.
         committed_rate: δ in nats per example.
-        committed_terms: How δ is shared among steps and channels, in nats, float64.
+        committed_terms: How δ is shared among the rate's terms, in nats, float64.
         sigma_star: Standard deviation σ* of the posterior at the floor, float64: the scale of a
             unit's posterior, against which the spread of μ over the data is judged.
         floor: "example" where no example's rate is ever below δ; "mean" where in training mode the
@@ -132,7 +91,7 @@ class Latents(nn.Module, ABC):
     d: int
     params_per_step: int
     committed_rate: float
-    committed_terms: Float64[Tensor, "n d"]
+    committed_terms: Float64[Tensor, "n terms"]
     sigma_star: Float64[Tensor, "n d"]
     floor: Literal["example", "mean"]
     mean_rate_floor: float
@@ -140,7 +99,7 @@ class Latents(nn.Module, ABC):
     def __init__(
         self,
         committed_rate: float,
-        committed_terms: Float64[Tensor, "n d"],
+        committed_terms: Float64[Tensor, "n terms"],
         sigma_star: Float64[Tensor, "n d"],
         mean_rate_floor: float | None = None,
     ) -> None:
@@ -218,21 +177,22 @@ class Latents(nn.Module, ABC):
 
     def rate_terms(
         self, q: Posterior, z: Float[Tensor, "b n d"] | None = None
-    ) -> Float[Tensor, "b n d"]:
-        """Return the rate of every step and channel; they sum to ``rate(q, z)`` up to rounding.
+    ) -> Float[Tensor, "b n terms"]:
+        """Return the terms of the rate; they sum to ``rate(q, z)`` up to rounding.
 
         Args:
             q: A posterior of this pair.
             z: A draw from it; only a pair without a closed form reads it (`learned_prior`).
 
         Returns:
-            Nats, never negative.
+            Nats of every step and channel (of every step, where a family ties its channels), never
+            negative.
         """
         return self.committed_terms.to(q.excess.dtype) + q.excess
 
     def rates(
         self, q: Posterior, z: Float[Tensor, "b n d"] | None = None
-    ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b n d"]]:
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b n terms"]]:
         """Return ``rate`` and ``rate_terms``: at once where both cost the same pass of a net.
 
         Args:
@@ -240,7 +200,7 @@ class Latents(nn.Module, ABC):
             z: A draw from it; only a pair without a closed form reads it (`learned_prior`).
 
         Returns:
-            Nats per example, and nats per step and channel.
+            Nats per example, and nats per term.
         """
         return self.rate(q, z), self.rate_terms(q, z)
 
@@ -261,6 +221,11 @@ class Latents(nn.Module, ABC):
         noise = torch.randn(count, self.n, self.d, generator=generator, device=source)
         return self.prior_from_noise(noise.float().to(device))
 
+    @property
+    def conditional(self) -> Conditional:
+        """Family of an autoregressive density over this pair's z: normals unless it says so."""
+        return ConditionalNormal(self.d)
+
     def to_decoder(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return what the decoder reads: z itself, unless the pair rescales it.
 
@@ -271,6 +236,40 @@ class Latents(nn.Module, ABC):
             The decoder's input.
         """
         return z
+
+    def nearest(self, z: Float[Tensor, "*shape n d"]) -> Float[Tensor, "*shape n d"]:
+        """Return the latents that a point between latents stands for: itself, in a vector space.
+
+        Args:
+            z: Any real numbers.
+
+        Returns:
+            Points at which the prior has mass.
+        """
+        return z
+
+    @classmethod
+    def steps(cls, rows: int, **options: Any) -> int:
+        """Count the latent steps of an event.
+
+        Args:
+            rows: Extent of the event along its first axis: rows of an image, samples, tokens.
+            **options: Those of ``from_rate``.
+
+        Returns:
+            n: one step per row, unless the pair has another arrangement.
+        """
+        return rows
+
+    def extents(self) -> Float64[np.ndarray, "n axes 2"]:
+        """Return which part of the event each step stands for.
+
+        Returns:
+            An interval [start, end) along each axis of the event, as fractions of it: by default
+            the first axis cut in n equal parts.
+        """
+        edges = np.arange(self.n + 1) / self.n
+        return np.stack([edges[:-1], edges[1:]], axis=1)[:, None]
 
     def extra_repr(self) -> str:
         """Describe the pair in one line."""

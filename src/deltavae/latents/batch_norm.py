@@ -28,13 +28,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deltavae.latents.base import (
-    Latents,
-    Posterior,
-    bounded_log_scale,
-    scale_excess,
-    standard_normal_log_prob,
-)
+from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
+from deltavae.latents.posterior import MeanFieldNormal, standard_normal_log_prob
 
 
 @final
@@ -105,7 +100,7 @@ class BatchNorm(Latents):
         options = {"gamma": self.gamma, "epsilon": self.epsilon, "momentum": self.momentum}
         return {"n": self.n, "d": self.d, **options}
 
-    def posterior(self, params: Float[Tensor, "b n k"]) -> Posterior:
+    def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
         """Turn raw network output (m, r) into μ, eq. (1), and σ = eᵍ, g = 10 tanh(r/10).
 
         In training mode by the batch's own moments, which move the running ones too.
@@ -123,7 +118,7 @@ class BatchNorm(Latents):
             self._follow(mean.detach(), variance.detach(), len(m))
         mu = self.gamma * (m - mean) * (variance + self.epsilon).rsqrt()  # (1)
         g = bounded_log_scale(raw)
-        return Posterior(mu, g.exp(), scale_excess(g) + 0.5 * mu.square())
+        return MeanFieldNormal(mu, g.exp(), scale_excess(g) + 0.5 * mu.square())
 
     def _follow(
         self, mean: Float[Tensor, "n d"], variance: Float[Tensor, "n d"], count: int

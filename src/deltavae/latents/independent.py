@@ -34,7 +34,8 @@ from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from deltavae.latents.base import Latents, Posterior, expm1_ratio, standard_normal_log_prob
+from deltavae.latents.base import Latents, expm1_ratio
+from deltavae.latents.posterior import MeanFieldNormal, standard_normal_log_prob
 
 _RATE_MAX = 40.0  # nats per dimension: σ*² = e⁻⁸¹ is still a normal float32
 
@@ -107,7 +108,7 @@ class Independent(Latents):
         """Return plain arguments that rebuild the pair exactly."""
         return {"n": self.n, "d": self.d, "delta": self.committed_rate}
 
-    def posterior(self, params: Float[Tensor, "b n k"]) -> Posterior:
+    def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
         """Turn raw network output (θ, r) into a point of the loop, moved outwards by softplus(r).
 
         Args:
@@ -128,7 +129,7 @@ class Independent(Latents):
         kappa = (root.expm1() + root.exp() * expm1_ratio(x)) / (v - other)  # (4)
         sine = theta.sin()
         mu = sine * (half**2 * kappa + slack).sqrt()  # (2)
-        return Posterior(mu, (v / 2).exp(), 0.5 * slack * sine.square())  # (3)
+        return MeanFieldNormal(mu, (v / 2).exp(), 0.5 * slack * sine.square())  # (3)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return the noise: the prior is N(0, I).

@@ -25,14 +25,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deltavae.latents.base import (
-    Latents,
-    Posterior,
-    bounded_log_scale,
-    scale_excess,
-    standard_normal_log_prob,
-)
-from deltavae.nn.recurrent import conditionals, draw, recurrent_layers
+from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
+from deltavae.latents.conditional import ConditionalNormal
+from deltavae.latents.posterior import MeanFieldNormal, Posterior, standard_normal_log_prob
+from deltavae.nn.recurrent import draw, outputs, recurrent_layers
 
 
 @final
@@ -57,7 +53,9 @@ class LearnedPrior(Latents):
         self.lstm: nn.LSTM
         self.out: nn.Linear
         self.start: nn.Parameter
-        self.lstm, self.out, self.start = recurrent_layers(d, hidden)
+        self._normal = ConditionalNormal(d)
+        layers = recurrent_layers(d, hidden, self._normal.width)  # starts at N(0, I)
+        self.lstm, self.out, self.start = layers
 
     @classmethod
     def from_rate(cls, delta: float, n: int, d: int, hidden: int = 64) -> "LearnedPrior":
@@ -85,7 +83,7 @@ class LearnedPrior(Latents):
         """Return plain arguments that rebuild the pair, but for the weights of its prior."""
         return {"n": self.n, "d": self.d, "hidden": self.lstm.hidden_size}
 
-    def posterior(self, params: Float[Tensor, "b n k"]) -> Posterior:
+    def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
         """Turn raw network output (m, r) into μ = m and σ = eᵍ, g = 10 tanh(r/10).
 
         Args:
@@ -96,7 +94,7 @@ class LearnedPrior(Latents):
             draw: `rate_terms`.
         """
         mu, raw = self._split(params)
-        return Posterior(mu, bounded_log_scale(raw).exp(), torch.zeros_like(mu))
+        return MeanFieldNormal(mu, bounded_log_scale(raw).exp(), torch.zeros_like(mu))
 
     def rate(self, q: Posterior, z: Float[Tensor, "b n d"] | None = None) -> Float[Tensor, " b"]:
         """Estimate KL(q(z|x) ‖ p) from one draw, eq. (1).
@@ -144,6 +142,7 @@ class LearnedPrior(Latents):
             raise ValueError(
                 "z must be given: under a learned prior the rate is an estimate from a draw of q"
             )
+        assert isinstance(q, MeanFieldNormal)
         mean, log_scale = self._conditionals(z)
         standard = (q.mu - mean.to(q.mu)) * (-log_scale.to(q.mu)).exp()
         return scale_excess(q.sigma.log() - log_scale.to(q.mu)) + 0.5 * standard.square()  # (2)
@@ -157,7 +156,8 @@ class LearnedPrior(Latents):
         Returns:
             Latents distributed as the prior.
         """
-        return draw(self.lstm, self.out, self.start, noise.to(self.start.dtype)).to(noise.dtype)
+        exact = noise.to(self.start.dtype)
+        return draw(self.lstm, self.out, self.start, exact, self._normal.draw).to(noise.dtype)
 
     def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
         """Return ln p(z).
@@ -174,4 +174,5 @@ class LearnedPrior(Latents):
 
     def _conditionals(self, z: Float[Tensor, "b n d"]) -> tuple[Tensor, Tensor]:
         # m and ln s of every step in the precision of the LSTM, whatever that of z.
-        return conditionals(self.lstm, self.out, self.start, z.to(self.start.dtype))
+        given = outputs(self.lstm, self.out, self.start, z.to(self.start.dtype))
+        return self._normal.moments(given)

@@ -14,13 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deltavae.latents.base import (
-    Latents,
-    Posterior,
-    bounded_log_scale,
-    scale_excess,
-    standard_normal_log_prob,
-)
+from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
+from deltavae.latents.posterior import MeanFieldNormal, standard_normal_log_prob
 
 
 @final
@@ -64,7 +59,7 @@ class Standard(Latents):
         """Return plain arguments that rebuild the pair exactly."""
         return {"n": self.n, "d": self.d}
 
-    def posterior(self, params: Float[Tensor, "b n k"]) -> Posterior:
+    def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
         """Turn raw network output (m, r) into μ = m and σ = eᵍ, g = 10 tanh(r/10).
 
         Args:
@@ -75,7 +70,7 @@ class Standard(Latents):
         """
         mu, raw = self._split(params)
         g = bounded_log_scale(raw)
-        return Posterior(mu, g.exp(), scale_excess(g) + 0.5 * mu.square())
+        return MeanFieldNormal(mu, g.exp(), scale_excess(g) + 0.5 * mu.square())
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return the noise: the prior is N(0, I).

@@ -105,7 +105,8 @@ def draw_samples(
         rows = _posterior_draw(model, originals, generator)
     lines = rows.new_zeros(0, sizes.steps, *rows.shape[1:])
     if ends is not None:
-        lines = _lines(model, ends, sizes.steps)
+        pairs = torch.from_numpy(ends).to(rows.device)
+        lines = model.latent_line(pairs[:, 0], pairs[:, 1], sizes.steps)
     repeated = rows.repeat_interleave(sizes.decodings, dim=0)
     read = model.latents.to_decoder(torch.cat([z, repeated, lines.flatten(0, 1)]))
     drawn = draw(model.decoder, read, len(read), generator=generator, progress=progress).cpu()
@@ -142,12 +143,3 @@ def _posterior_draw(
     source = device if generator is None else generator.device
     noise = torch.randn(q.mu.shape, generator=generator, device=source)
     return q.sample(noise.to(q.mu))
-
-
-def _lines(
-    model: DeltaVAE, ends: UInt8[np.ndarray, "lines 2 ..."], steps: int
-) -> Float[Tensor, "lines steps n d"]:
-    flat = torch.from_numpy(ends).flatten(0, 1).to(model.decoder.visible.device)
-    mu = model.encode(flat).mu
-    weights = torch.linspace(0.0, 1.0, steps, device=mu.device, dtype=mu.dtype)
-    return torch.lerp(mu[0::2, None], mu[1::2, None], weights[:, None, None])

@@ -185,6 +185,4 @@ def refit_prior(
         raise ValueError("this model has no auxiliary prior to fit")
     q = encode_images(model, data.train.images[:examples])
     generator = torch.Generator().manual_seed(seed)
-    aux_prior.fit(
-        model.aux_prior, q.mu, q.sigma, steps=steps, batch_size=batch_size, generator=generator
-    )
+    aux_prior.fit(model.aux_prior, q, steps=steps, batch_size=batch_size, generator=generator)
