@@ -1,6 +1,11 @@
 """From a user's choices to a model: the rate asked for, and parts that fit each other."""
 
+import json
+from typing import ClassVar
+
+import numpy as np
 import pytest
+import torch
 
 from deltavae.configuration import (
     DEFAULT_RATE_BITS,
@@ -89,6 +94,67 @@ def test_non_causal_encoder_opens_every_latent_to_every_pixel():
         spec = model_specification((1, 4, 4), 5, decoder=DECODER, encoder=encoder, latents=latents)
         views[name] = instantiate(spec).decoder.visible_from
     assert views == {"anti-causal": (0, 4, 8, 12), "non-causal": (0, 0, 0, 0)}
+
+
+class Tiles(Independent):
+    """Two by two tiles of an image, in raster order; nothing to be trained with beside that."""
+
+    parts: ClassVar[tuple[int, int]] = (2, 2)
+
+    @classmethod
+    def steps(cls, rows, **options):
+        return cls.parts[0] * cls.parts[1]
+
+    def extents(self):
+        high, wide = self.parts
+        corners = np.array([(r, c) for r in range(high) for c in range(wide)])
+        return np.stack([corners, corners + 1], axis=2) / np.array([[high], [wide]])
+
+
+class Sixths(Tiles):
+    """Six parts of the rows."""
+
+    parts = (6, 1)
+
+
+TILES = {"class_path": f"{__name__}.Tiles"}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_encoder_and_decoder_learn_which_pixels_a_step_stands_for(encoder):
+    latents = build_latents(TILES, n=4, d=2, delta_bits=4.0, trust=True)
+    assert (latents.n, latents.committed_rate) == (4, pytest.approx(bits_to_nats(4.0)))
+    spec = model_specification(
+        (1, 8, 6),
+        5,
+        decoder=DECODER,
+        encoder={**ENCODER, "class_path": ENCODERS[encoder]},
+        latents=latents,
+    )
+    assert json.loads(json.dumps(spec)) == spec
+    boxes = [[0, 0, 4, 3], [0, 3, 4, 3], [4, 0, 4, 3], [4, 3, 4, 3]]
+    parts = spec["init_args"]
+    assert parts["encoder"]["init_args"]["boxes"] == boxes
+    assert parts["decoder"]["init_args"]["boxes"] == boxes
+    model = instantiate(spec, trust=True)
+    begins = (0, 3, 24, 27) if encoder == "anti-causal" else (0, 0, 0, 0)
+    assert model.decoder.visible_from == begins
+    terms = model(torch.zeros(3, 1, 8, 6, dtype=torch.uint8), torch.randn(3, 4, 2))
+    assert (terms.rate >= bits_to_nats(4.0) * (1 - 1e-6)).all()
+
+
+def test_rows_are_told_to_nobody():
+    latents = build_latents(PAIR, n=8, d=2)
+    spec = model_specification((1, 8, 6), 5, decoder=DECODER, encoder=ENCODER, latents=latents)
+    for part in ("encoder", "decoder"):
+        assert "boxes" not in spec["init_args"][part]["init_args"]
+
+
+def test_parts_of_pixels_are_refused():
+    sixths = {"class_path": f"{__name__}.Sixths"}
+    latents = build_latents(sixths, n=8, d=2, delta_bits=4.0, trust=True)
+    with pytest.raises(ValueError, match=r"image's 8 rows are cut at 1.33333; .*: 1, 2, 4, 8"):
+        model_specification((1, 8, 6), 5, decoder=DECODER, encoder=ENCODER, latents=latents)
 
 
 @pytest.mark.parametrize("name", ["Bernoulli", "Categorical", "DiscretisedLogisticMixture"])

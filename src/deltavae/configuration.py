@@ -2,7 +2,8 @@
 
 A specification {class_path, init_args} is what config.yaml keeps and `run_folder.instantiate`
 builds. Here the parts get what follows from the data and from each other: the shape of an image,
-the number of latent steps (one per row), the channels, the solved prior.
+the number of latent steps and the boxes of pixels that they stand for (one per row, unless the
+pair has another arrangement), the channels, the solved prior.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from deltavae.latents import AR1, Latents, LearnedPrior, Standard
 from deltavae.likelihoods import default_likelihood
+from deltavae.nn.boxes import pixel_boxes, row_boxes
 from deltavae.rates import ladder, solve_alpha
 from deltavae.run_folder import import_class, specification
 from deltavae.units import bits_to_nats
@@ -118,7 +120,8 @@ def build_latents(
 
     Args:
         spec: Class and options of the pair.
-        n: Latent steps.
+        n: Rows of an event: so many latent steps, unless the pair has another arrangement
+            (`Latents.steps`).
         d: Latent channels.
         delta_bits: Committed rate in bits per example; None: 20, or what alpha says.
         alpha: For AR1 "A" or "LO:HI": the prior's coefficients; with delta_bits the ladder is
@@ -139,6 +142,7 @@ def build_latents(
         raise ValueError(f"delta_bits must be above 0, got {delta_bits}")
     if alpha is not None and cls is not AR1:
         raise ValueError(f"alpha applies to AR1 only, got it with {cls.__name__}")
+    n = cls.steps(n, **options)
     if cls in NO_FLOOR and delta_bits is None:
         return cls.from_rate(0.0, n, d, **options)
     if alpha is not None:
@@ -159,6 +163,8 @@ def model_specification(
     aux_hidden: int = 64,
 ) -> dict[str, Any]:
     """Return the complete specification of an image model.
+
+    Latents that stand for parts of pixels are a ValueError of `pixel_boxes`.
 
     Args:
         shape: Channels, rows and columns (C, H, W) of an image.
@@ -181,9 +187,10 @@ def model_specification(
             del known["levels"]  # always two
         pixel = _with(likelihood, **known)
     latent_shape = None if latents is None else [latents.n, latents.d]
+    parts = {} if latents is None else _boxes(latents, *shape[1:])
     arguments: dict[str, Any] = {
         "decoder": _with(
-            decoder, image_shape=list(shape), likelihood=pixel, latent_shape=latent_shape
+            decoder, image_shape=list(shape), likelihood=pixel, latent_shape=latent_shape, **parts
         )
     }
     if latents is not None and encoder is not None:
@@ -192,6 +199,7 @@ def model_specification(
             image_shape=list(shape),
             levels=levels,
             params_per_step=latents.params_per_step,
+            **parts,
         )
         package, _, name = encoder["class_path"].rpartition(".")
         if package.split(".")[0] == "deltavae" and name in WHOLE_IMAGE:
@@ -202,6 +210,12 @@ def model_specification(
             "init_args": {"n": latents.n, "d": latents.d, "hidden": aux_hidden},
         }
     return {"class_path": "deltavae.model.DeltaVAE", "init_args": arguments}
+
+
+def _boxes(latents: Latents, height: int, width: int) -> dict[str, Any]:
+    # What encoder and decoder are told of other parts of an image than its rows.
+    boxes = pixel_boxes(latents.extents(), height, width)
+    return {} if boxes == row_boxes(height, width) else {"boxes": boxes}
 
 
 def _with(spec: Spec, **known: Any) -> dict[str, Any]:

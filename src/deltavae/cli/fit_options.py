@@ -44,8 +44,8 @@ MODEL_OPTIONS = (
 # What the parts get from the data and from each other, not from the user.
 DERIVED = {
     "latents": ("n", "d", "alpha", "delta", "gamma"),
-    "encoder": ("image_shape", "levels", "params_per_step"),
-    "decoder": ("image_shape", "likelihood", "latent_shape"),
+    "encoder": ("image_shape", "levels", "params_per_step", "boxes"),
+    "decoder": ("image_shape", "likelihood", "latent_shape", "boxes"),
     "likelihood": ("channels", "levels"),
 }
 

@@ -2,7 +2,7 @@
 
 The two causal stacks of van den Oord et al. 2016 (see `deltavae.nn.gated`), with attention from
 every pixel to the latents every few layers. With the anti-causal encoder a pixel in row r sees z_t
-for t ≤ r; with the non-causal encoder it sees all of them.
+for t ≤ r, or those whose boxes have begun; with the non-causal encoder it sees all of them.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3,
 https://arxiv.org/abs/1901.03416
@@ -22,6 +22,7 @@ from deltavae.decoders.gated_cache import GatedCache
 from deltavae.decoders.image import ImageDecoder, LatentView
 from deltavae.likelihoods import Likelihood
 from deltavae.nn import GatedStack, LatentAttention, as_image, pixels, scale_image
+from deltavae.nn.boxes import Boxes
 
 
 @final
@@ -31,17 +32,20 @@ class GatedPixelCNN(ImageDecoder):
     Args:
         image_shape: Channels, rows and columns (C, H, W).
         likelihood: The conditional distribution of a pixel.
-        latent_shape: Steps n (one per row) and channels d of z; None: the decoder without latents.
-        latent_view: Which latents a pixel in row r sees: "rows-above" t ≤ r, "all" every t.
+        latent_shape: Steps n and channels d of z; None: the decoder without latents.
+        latent_view: Which latents a pixel sees: "rows-above" those whose row, or box, has begun,
+            "all" every one.
         channels: Width of either stack.
         layers: Number of gated layers.
         kernel_size: Odd kernel width.
         heads: Attention heads; must divide channels.
         attend_every: A latent attention follows every such number of layers, and the first.
         checkpointing: Compute a layer again in the backward pass instead of keeping what it needs.
+        boxes: Top, left, height and width, in pixels, of what each latent step stands for, in the
+            order of their first pixels; None: one step per row.
 
     Raises:
-        ValueError: If an argument is out of its range, or n is not the number of rows.
+        ValueError: If an argument is out of its range, or n is not the number of rows, or boxes.
     """
 
     def __init__(
@@ -56,8 +60,9 @@ class GatedPixelCNN(ImageDecoder):
         heads: int = 2,
         attend_every: int = 3,
         checkpointing: bool = False,
+        boxes: Boxes | None = None,
     ) -> None:
-        super().__init__(image_shape, likelihood, latent_shape, latent_view)
+        super().__init__(image_shape, likelihood, latent_shape, latent_view, boxes)
         if attend_every < 1:
             raise ValueError(f"attend_every must be at least 1, got {attend_every}")
         self.stack = GatedStack(image_shape[0], channels, layers, kernel_size, checkpointing)

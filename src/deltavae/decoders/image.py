@@ -1,4 +1,8 @@
-"""What decoders of images share: pixels in raster order, and which latents a row may see."""
+"""What decoders of images share: pixels in raster order, and which latents each may see.
+
+A latent step stands for a row of the image, or for a box of pixels (`deltavae.nn.boxes`): from the
+first pixel of it on, in raster order, z_t may be read.
+"""
 
 from abc import ABC
 from bisect import bisect_right
@@ -9,6 +13,7 @@ from torch import Tensor
 
 from deltavae.decoders.base import Decoder
 from deltavae.likelihoods import Likelihood
+from deltavae.nn.boxes import Boxes, first_pixels, row_boxes
 
 LatentView = Literal["rows-above", "all"]
 
@@ -19,11 +24,14 @@ class ImageDecoder(Decoder, ABC):
     Args:
         image_shape: Channels, rows and columns (C, H, W).
         likelihood: The conditional distribution of a pixel.
-        latent_shape: Steps n (one per row) and channels d of z; None: the decoder without latents.
-        latent_view: Which latents a pixel in row r sees: "rows-above" t ≤ r, "all" every t.
+        latent_shape: Steps n and channels d of z; None: the decoder without latents.
+        latent_view: Which latents a pixel sees: "rows-above" those whose row, or box, has begun,
+            "all" every one.
+        boxes: Top, left, height and width, in pixels, of what each latent step stands for, in the
+            order of their first pixels; None: one step per row.
 
     Raises:
-        ValueError: If latent_view is unknown, or n is not the number of rows.
+        ValueError: If latent_view is unknown, or n is not the number of rows, or of boxes.
     """
 
     def __init__(
@@ -32,16 +40,14 @@ class ImageDecoder(Decoder, ABC):
         likelihood: Likelihood,
         latent_shape: tuple[int, int] | None,
         latent_view: LatentView,
+        boxes: Boxes | None = None,
     ) -> None:
         _, h, w = image_shape
         if latent_view not in ("rows-above", "all"):
             raise ValueError(f'latent_view must be "rows-above" or "all", got "{latent_view}"')
-        if latent_shape is not None and latent_view == "rows-above" and latent_shape[0] != h:
-            raise ValueError(
-                f"latent_shape must have one step per row, {h}, got {latent_shape[0]}"
-            )
-        n = 0 if latent_shape is None else latent_shape[0]
-        visible_from = tuple(t * w if latent_view == "rows-above" else 0 for t in range(n))
+        visible_from: tuple[int, ...] = ()
+        if latent_shape is not None:
+            visible_from = _begins(latent_shape[0], latent_view, boxes, h, w)
         super().__init__(image_shape, h * w, likelihood, latent_shape, visible_from)
 
     @property
@@ -56,3 +62,14 @@ class ImageDecoder(Decoder, ABC):
     def from_sequence(self, sequence: UInt8[Tensor, "b p c"]) -> UInt8[Tensor, "b c h w"]:
         """Invert `to_sequence`."""
         return sequence.transpose(1, 2).reshape(len(sequence), *self.event_shape)
+
+
+def _begins(n: int, view: LatentView, boxes: Boxes | None, h: int, w: int) -> tuple[int, ...]:
+    # For every latent step the first pixel that sees it.
+    if view == "all" and boxes is None:
+        return (0,) * n
+    first = first_pixels(row_boxes(h, w) if boxes is None else boxes, h, w)
+    if n != len(first):
+        part = "row" if boxes is None else "box"
+        raise ValueError(f"latent_shape must have one step per {part}, {len(first)}, got {n}")
+    return first if view == "rows-above" else (0,) * n

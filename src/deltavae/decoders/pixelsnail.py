@@ -2,7 +2,8 @@
 
 Residual gated causal convolutions with attention over all earlier pixels (see
 `deltavae.nn.snail`), and attention from every pixel to the latents. With the anti-causal encoder a
-pixel in row r sees z_t for t ≤ r; with the non-causal encoder it sees all of them.
+pixel in row r sees z_t for t ≤ r, or those whose boxes have begun; with the non-causal encoder it
+sees all of them.
 
 Chen et al., PixelSNAIL, ICML 2018, https://arxiv.org/abs/1712.09763; Razavi et al., Preventing
 Posterior Collapse with δ-VAEs, ICLR 2019, section 3, https://arxiv.org/abs/1901.03416
@@ -29,6 +30,7 @@ from deltavae.nn import (
     scale_image,
     with_coordinates,
 )
+from deltavae.nn.boxes import Boxes
 
 
 @final
@@ -38,8 +40,9 @@ class PixelSNAIL(ImageDecoder):
     Args:
         image_shape: Channels, rows and columns (C, H, W).
         likelihood: The conditional distribution of a pixel.
-        latent_shape: Steps n (one per row) and channels d of z; None: the decoder without latents.
-        latent_view: Which latents a pixel in row r sees: "rows-above" t ≤ r, "all" every t.
+        latent_shape: Steps n and channels d of z; None: the decoder without latents.
+        latent_view: Which latents a pixel sees: "rows-above" those whose row, or box, has begun,
+            "all" every one.
         channels: Width.
         layers: Number of residual layers.
         attention_layers: Number of attention layers, spread evenly among the residual layers.
@@ -49,9 +52,11 @@ class PixelSNAIL(ImageDecoder):
             first.
         dropout: Share of features dropped while training, in [0, 1).
         checkpointing: Compute a layer again in the backward pass instead of keeping what it needs.
+        boxes: Top, left, height and width, in pixels, of what each latent step stands for, in the
+            order of their first pixels; None: one step per row.
 
     Raises:
-        ValueError: If an argument is out of its range, or n is not the number of rows.
+        ValueError: If an argument is out of its range, or n is not the number of rows, or boxes.
     """
 
     def __init__(
@@ -68,8 +73,9 @@ class PixelSNAIL(ImageDecoder):
         attend_every: int = 4,
         dropout: float = 0.0,
         checkpointing: bool = False,
+        boxes: Boxes | None = None,
     ) -> None:
-        super().__init__(image_shape, likelihood, latent_shape, latent_view)
+        super().__init__(image_shape, likelihood, latent_shape, latent_view, boxes)
         if attend_every < 1:
             raise ValueError(f"attend_every must be at least 1, got {attend_every}")
         self.stack = SnailStack(

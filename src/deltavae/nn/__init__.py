@@ -1,6 +1,7 @@
 """Layers that encoders and decoders share."""
 
 from deltavae.nn.attention import LatentAttention
+from deltavae.nn.boxes import BoxMeans
 from deltavae.nn.gated import GatedConv, GatedStack
 from deltavae.nn.images import (
     as_image,
@@ -13,6 +14,7 @@ from deltavae.nn.images import (
 from deltavae.nn.snail import SnailStack
 
 __all__ = [
+    "BoxMeans",
     "GatedConv",
     "GatedStack",
     "LatentAttention",
