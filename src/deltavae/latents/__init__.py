@@ -1,24 +1,45 @@
-"""Pairs of posterior and prior, one per file: raw output → q(z|x), its rate, its floor δ."""
+"""Pairs of posterior and prior, one per file: raw output → q(z|x), its rate, its floor δ.
+
+A pair with a Gaussian prior bears the name of its prior: `latents.Matern` is the pair, of n steps
+and d channels, and `priors.Matern` the prior of one channel in it. Import one of them by its
+module where both are needed.
+"""
 
 from deltavae.latents.ar1 import AR1, AR1Prior
+from deltavae.latents.autoregressive import ARp
 from deltavae.latents.base import Latents
 from deltavae.latents.batch_norm import BatchNorm
 from deltavae.latents.conditional import Conditional, ConditionalNormal
+from deltavae.latents.gaussian import GaussianPair
+from deltavae.latents.gaussian_markov import GaussianMarkov
+from deltavae.latents.gaussian_prior import GaussianMarkovPrior
+from deltavae.latents.grid import Grid
 from deltavae.latents.independent import Independent
 from deltavae.latents.learned_prior import LearnedPrior
+from deltavae.latents.matern import Matern
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.squared_exponential import SquaredExponential
 from deltavae.latents.standard import Standard
+from deltavae.latents.tree import Tree
 
 __all__ = [
     "AR1",
     "AR1Prior",
+    "ARp",
     "BatchNorm",
     "Conditional",
     "ConditionalNormal",
+    "GaussianMarkov",
+    "GaussianMarkovPrior",
+    "GaussianPair",
+    "Grid",
     "Independent",
     "Latents",
     "LearnedPrior",
+    "Matern",
     "MeanFieldNormal",
     "Posterior",
+    "SquaredExponential",
     "Standard",
+    "Tree",
 ]

@@ -4,6 +4,7 @@ from deltavae.priors.autoregressive import Autoregressive
 from deltavae.priors.base import GaussianPrior
 from deltavae.priors.grid import Grid
 from deltavae.priors.matern import Matern
+from deltavae.priors.permuted import Permuted
 from deltavae.priors.solve import solve_knob
 from deltavae.priors.sparse import SparseGaussian
 from deltavae.priors.squared_exponential import SquaredExponential
@@ -14,6 +15,7 @@ __all__ = [
     "GaussianPrior",
     "Grid",
     "Matern",
+    "Permuted",
     "SparseGaussian",
     "SquaredExponential",
     "Tree",

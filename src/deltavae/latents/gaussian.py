@@ -1,0 +1,150 @@
+"""Mean-field Gaussian posterior × one Gaussian prior per channel: what all such pairs share.
+
+Channel k of the prior is N(0, Λ_k⁻¹) over the n steps, with innovations e_k(z) = W_k z_k that make
+it white, Λ_k = W_kᵀ W_k (`deltavae.priors`). With σ = σ* eᵍ, σ*_tk² = 1/Λ_k,tt, the rate is a
+floor plus two terms that cannot be negative:
+
+    KL(q ‖ p) = δ + Σ_tk [½ (e²ᵍ − 1 − 2g) + ½ e_k(μ)_t²],   δ = Σ_k δ_k.                   (1)
+
+Whitening costs O(n) and no n × n matrix is made; it runs in float64, and a square cannot be
+negative in any precision. A pair names a family of priors and a knob to turn them with:
+``from_rate`` shares δ equally among the channels; where a constructor takes one knob per channel,
+they may form a ladder, slow channels beside fast ones.
+
+Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.1,
+https://arxiv.org/abs/1901.03416
+Deviations: the paper has AR(1) only; (1) is derived here.
+"""
+
+import math
+from abc import ABC
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
+from deltavae.latents.gaussian_prior import GaussianMarkovPrior
+from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.priors import GaussianPrior
+
+Knob = TypeVar("Knob", bound=Hashable)
+Prior = TypeVar("Prior", bound=GaussianPrior)
+
+
+def per_channel(knob: float | Sequence[float]) -> tuple[float, ...]:
+    """Return a knob as one float per channel; a number stands for one channel."""
+    return tuple(map(float, knob)) if isinstance(knob, Sequence) else (float(knob),)
+
+
+def priors_of(
+    knobs: Sequence[Knob], prior_of: Callable[[Knob], GaussianPrior]
+) -> list[GaussianPrior]:
+    """Build one prior per channel; channels of equal knob share it, and are computed at once."""
+    made = {knob: prior_of(knob) for knob in dict.fromkeys(knobs)}
+    return [made[knob] for knob in knobs]
+
+
+def solved_prior(delta: float, d: int, prior_at: Callable[[float], Prior]) -> Prior:
+    """Build the prior of each of d channels that share δ equally.
+
+    Args:
+        delta: δ of all channels in nats.
+        d: Channels, at least 1.
+        prior_at: The prior that commits a given rate.
+
+    Returns:
+        ``prior_at(delta / d)``.
+
+    Raises:
+        ValueError: If d is below 1, or no prior commits delta / d.
+    """
+    if d < 1:
+        raise ValueError(f"d must be at least 1, got {d}")
+    try:
+        return prior_at(delta / d)
+    except ValueError as error:
+        raise ValueError(f"delta={delta} nats in d={d} channels: {error}") from error
+
+
+class GaussianPair(Latents, ABC):
+    """Mean-field Gaussian posterior × Gaussian prior; abstract.
+
+    Args:
+        priors: One per channel, all of n steps; channels may share one object.
+        minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
+
+    Attributes:
+        priors: As given.
+        minimiser_units: As given.
+
+    A knob that leaves its range is a ValueError of `deltavae.priors`.
+    """
+
+    priors: tuple[GaussianPrior, ...]
+    minimiser_units: bool
+
+    def __init__(self, priors: Sequence[GaussianPrior], minimiser_units: bool = False) -> None:
+        super().__init__(
+            math.fsum(prior.committed_rate for prior in priors),
+            torch.stack([prior.committed_terms for prior in priors], dim=1),
+            torch.stack([prior.conditional_scale for prior in priors], dim=1),
+        )
+        self.priors, self.minimiser_units = tuple(priors), minimiser_units
+
+    @property
+    def prior(self) -> GaussianMarkovPrior:
+        """The prior as a torch distribution, whose draws are in float64."""
+        sigma_star = self.sigma_star
+        return GaussianMarkovPrior(self.priors, sigma_star.dtype, sigma_star.device, False)
+
+    def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
+        """Turn raw network output (m, r) into μ = m (or σ* m) and σ = σ* eᵍ, g = 10 tanh(r/10).
+
+        Args:
+            params: Raw output, k = 2d.
+
+        Returns:
+            The posterior, in float32 at least.
+        """
+        mean, raw = self._split(params)
+        sigma_star = self.sigma_star.to(mean.dtype)
+        mu = sigma_star * mean if self.minimiser_units else mean
+        g = bounded_log_scale(raw)
+        excess = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()  # (1)
+        return MeanFieldNormal(mu, sigma_star * g.exp(), excess)
+
+    def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Run the prior on given innovations.
+
+        Args:
+            noise: Standard normal noise.
+
+        Returns:
+            Latents distributed as the prior.
+        """
+        return self.prior.colour(noise)
+
+    def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
+        """Return ln p(z).
+
+        Args:
+            z: Latents.
+
+        Returns:
+            Log-density in nats, summed over steps and channels.
+        """
+        return self.prior.log_prob(z)
+
+    def to_decoder(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Return what the decoder reads: z, or z/σ* in units of the minimiser.
+
+        Args:
+            z: Latents.
+
+        Returns:
+            The decoder's input.
+        """
+        return z / self.sigma_star.to(z.dtype) if self.minimiser_units else z
