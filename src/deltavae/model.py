@@ -335,9 +335,6 @@ class DeltaVAE(nn.Module):
 
         Returns:
             For each pair one drawn event per point.
-
-        Raises:
-            ValueError: If steps is below 2 or the model has no latents.
         """
         line = self.latent_line(start, end, steps)
         drawn = self.decode(line.flatten(0, 1), generator=generator)

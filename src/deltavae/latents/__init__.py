@@ -9,6 +9,7 @@ from deltavae.latents.ar1 import AR1, AR1Prior
 from deltavae.latents.autoregressive import ARp
 from deltavae.latents.base import Latents
 from deltavae.latents.batch_norm import BatchNorm
+from deltavae.latents.categorical import Categorical, CategoricalPosterior, ConditionalCodes
 from deltavae.latents.conditional import Conditional, ConditionalNormal
 from deltavae.latents.gaussian import GaussianPair
 from deltavae.latents.gaussian_markov import GaussianMarkov
@@ -18,6 +19,9 @@ from deltavae.latents.independent import Independent
 from deltavae.latents.learned_prior import LearnedPrior
 from deltavae.latents.matern import Matern
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.power_spherical import PowerSpherical, SphericalUniform
+from deltavae.latents.quantised import ConditionalLevels, Quantised, QuantisedPosterior
+from deltavae.latents.spherical import ConditionalPowerSpherical, Spherical, SphericalPosterior
 from deltavae.latents.squared_exponential import SquaredExponential
 from deltavae.latents.standard import Standard
 from deltavae.latents.tree import Tree
@@ -27,8 +31,13 @@ __all__ = [
     "AR1Prior",
     "ARp",
     "BatchNorm",
+    "Categorical",
+    "CategoricalPosterior",
     "Conditional",
+    "ConditionalCodes",
+    "ConditionalLevels",
     "ConditionalNormal",
+    "ConditionalPowerSpherical",
     "GaussianMarkov",
     "GaussianMarkovPrior",
     "GaussianPair",
@@ -39,6 +48,12 @@ __all__ = [
     "Matern",
     "MeanFieldNormal",
     "Posterior",
+    "PowerSpherical",
+    "Quantised",
+    "QuantisedPosterior",
+    "Spherical",
+    "SphericalPosterior",
+    "SphericalUniform",
     "SquaredExponential",
     "Standard",
     "Tree",

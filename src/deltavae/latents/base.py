@@ -72,15 +72,15 @@ class Latents(nn.Module, ABC):
         sigma_star: Standard deviation of the posterior at the floor.
         mean_rate_floor: Floor in nats of the rate's mean over a training batch, where no example
             by itself has one; None where δ is the floor of every example.
+        params_per_step: Width of the raw network output per step; None: two numbers per channel.
 
     Attributes:
         n: Latent steps.
         d: Latent channels.
-        params_per_step: Width of the raw network output per step: two numbers per channel.
+        params_per_step: Width of the raw network output per step: two numbers per channel, unless
+            the pair says otherwise.
         committed_rate: δ in nats per example.
         committed_terms: How δ is shared among the rate's terms, in nats, float64.
-        sigma_star: Standard deviation σ* of the posterior at the floor, float64: the scale of a
-            unit's posterior, against which the spread of μ over the data is judged.
         floor: "example" where no example's rate is ever below δ; "mean" where in training mode the
             mean over a batch has a floor, and no example (`batch_norm`).
         mean_rate_floor: Floor of the rate's mean over a batch in nats: δ where each example has
@@ -92,7 +92,7 @@ class Latents(nn.Module, ABC):
     params_per_step: int
     committed_rate: float
     committed_terms: Float64[Tensor, "n terms"]
-    sigma_star: Float64[Tensor, "n d"]
+    _sigma_star: Float64[Tensor, "n d"]
     floor: Literal["example", "mean"]
     mean_rate_floor: float
 
@@ -102,15 +102,25 @@ class Latents(nn.Module, ABC):
         committed_terms: Float64[Tensor, "n terms"],
         sigma_star: Float64[Tensor, "n d"],
         mean_rate_floor: float | None = None,
+        params_per_step: int | None = None,
     ) -> None:
         super().__init__()
         self.n, self.d = sigma_star.shape
-        self.params_per_step = 2 * self.d
+        self.params_per_step = 2 * self.d if params_per_step is None else params_per_step
         self.committed_rate = committed_rate
         self.floor = "example" if mean_rate_floor is None else "mean"
         self.mean_rate_floor = committed_rate if mean_rate_floor is None else mean_rate_floor
         self.register_buffer("committed_terms", committed_terms, persistent=False)
-        self.register_buffer("sigma_star", sigma_star, persistent=False)
+        self.register_buffer("_sigma_star", sigma_star, persistent=False)
+
+    @property
+    def sigma_star(self) -> Float64[Tensor, "n d"]:
+        """Standard deviation σ* of the posterior at the floor, float64, a constant to autograd.
+
+        It is the scale of a unit's posterior, against which the spread of μ over the data is
+        judged. A pair whose prior learns (`learnable_ar1`) says where the minimiser is at present.
+        """
+        return self._sigma_star
 
     @classmethod
     @abstractmethod
@@ -278,15 +288,18 @@ class Latents(nn.Module, ABC):
     def _split(
         self, params: Float[Tensor, "b n k"]
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
-        """Check the raw output, lift half precision to float32, and cut it in two."""
+        """Check and lift the raw output, and cut it in two."""
+        first, second = self._checked(params).chunk(2, dim=-1)
+        return first, second
+
+    def _checked(self, params: Float[Tensor, "b n k"]) -> Float[Tensor, "b n k"]:
+        """Check the shape of the raw output, and lift half precision to float32."""
         if params.shape[1:] != (self.n, self.params_per_step):
             raise ValueError(
                 f"params must have shape (b, {self.n}, {self.params_per_step}), "
                 f"got {tuple(params.shape)}"
             )
-        exact = params.to(torch.promote_types(params.dtype, torch.float32))
-        first, second = exact.chunk(2, dim=-1)
-        return first, second
+        return params.to(torch.promote_types(params.dtype, torch.float32))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Latents":
         """Move the constants with the module but keep their precision: half loses the floor."""

@@ -83,6 +83,9 @@ class ConditionalNormal(Conditional):
 
     Args:
         d: Channels of z.
+
+    Attributes:
+        standardised: True.
     """
 
     standardised = True

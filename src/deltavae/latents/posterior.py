@@ -29,7 +29,10 @@ Family = TypeVar("Family", bound="Posterior")
 
 
 class Posterior(ABC):
-    """q(z|x) of a batch; abstract. A family is a dataclass of tensors, one row per example each.
+    """q(z|x) of a batch; abstract.
+
+    A family is a dataclass. Its tensors have one row per example; what else it holds belongs to
+    the family, and is the same for all examples.
 
     Attributes:
         mu: Location of z, (b, n, d): its mean, or the point that it scatters about.
@@ -75,10 +78,12 @@ class Posterior(ABC):
 
     def arrays(self) -> dict[str, Tensor]:
         """Return what a user stores of the posteriors, by name: all of it but ``excess``."""
-        return {name: tensor for name, tensor in vars(self).items() if name != "excess"}
+        named = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        del named["excess"]
+        return named
 
     def map(self: Family, function: Callable[[Tensor], Tensor]) -> Family:
-        """Apply a function to every field: ``q.map(lambda t: t[:10])`` has ten examples.
+        """Apply a function to every tensor: ``q.map(lambda t: t[:10])`` has ten examples.
 
         Args:
             function: Keeps the meaning of the rows: a choice of rows, a cast, a move.
@@ -86,7 +91,8 @@ class Posterior(ABC):
         Returns:
             A posterior of the same family.
         """
-        return type(self)(**{name: function(tensor) for name, tensor in vars(self).items()})
+        mapped = {n: function(v) if isinstance(v, Tensor) else v for n, v in vars(self).items()}
+        return type(self)(**mapped)
 
     def double(self: Family) -> Family:
         """Return the posterior in float64."""
@@ -103,7 +109,7 @@ class Posterior(ABC):
             All examples.
         """
         columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return cls(*(torch.cat(column) for column in columns))
+        return cls(*(torch.cat(c) if isinstance(c[0], Tensor) else c[0] for c in columns))
 
 
 @final
