@@ -18,6 +18,7 @@ from deltavae.run_folder import (
     load,
     provenance,
     specification,
+    to_yaml,
     write_atomically,
 )
 from runs import tiny_specification, write_run
@@ -43,7 +44,14 @@ def test_specification_survives_yaml_exactly(run):
     folder, _ = run
     assert folder.read_config()["model"] == tiny_specification()
     alpha = AR1.from_rate(3.3, 4, 2).config()["alpha"]
-    assert yaml.safe_load(yaml.safe_dump(alpha)) == alpha
+    assert yaml.safe_load(to_yaml(alpha)) == alpha
+
+
+def test_a_list_of_numbers_takes_one_line():
+    config = {"boxes": [[0, 0, 4, 4], [0, 4, 4, 4]], "alpha": [0.5, 0.95], "none": [], "δ": 1}
+    text = to_yaml(config)
+    assert text == "boxes:\n- [0, 0, 4, 4]\n- [0, 4, 4, 4]\nalpha: [0.5, 0.95]\nnone: []\nδ: 1\n"
+    assert yaml.safe_load(text) == config
 
 
 def test_instantiate_builds_nested_parts_and_lists():

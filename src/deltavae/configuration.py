@@ -187,10 +187,13 @@ def model_specification(
             del known["levels"]  # always two
         pixel = _with(likelihood, **known)
     latent_shape = None if latents is None else [latents.n, latents.d]
-    parts = {} if latents is None else _boxes(latents, *shape[1:])
     arguments: dict[str, Any] = {
         "decoder": _with(
-            decoder, image_shape=list(shape), likelihood=pixel, latent_shape=latent_shape, **parts
+            decoder,
+            image_shape=list(shape),
+            likelihood=pixel,
+            latent_shape=latent_shape,
+            **_boxes(latents, *shape[1:]),
         )
     }
     if latents is not None and encoder is not None:
@@ -199,7 +202,7 @@ def model_specification(
             image_shape=list(shape),
             levels=levels,
             params_per_step=latents.params_per_step,
-            **parts,
+            **_boxes(latents, *shape[1:]),
         )
         package, _, name = encoder["class_path"].rpartition(".")
         if package.split(".")[0] == "deltavae" and name in WHOLE_IMAGE:
@@ -212,8 +215,10 @@ def model_specification(
     return {"class_path": "deltavae.model.DeltaVAE", "init_args": arguments}
 
 
-def _boxes(latents: Latents, height: int, width: int) -> dict[str, Any]:
+def _boxes(latents: Latents | None, height: int, width: int) -> dict[str, Any]:
     # What encoder and decoder are told of other parts of an image than its rows.
+    if latents is None:
+        return {}
     boxes = pixel_boxes(latents.extents(), height, width)
     return {} if boxes == row_boxes(height, width) else {"boxes": boxes}
 

@@ -20,7 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,24 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a list of numbers or words on one line: alphas, the boxes of a grid."""
+
+    def represent_sequence(
+        self, tag: str, sequence: Iterable[Any], flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        """Return the node of a list."""
+        items = list(sequence)
+        plain = not any(isinstance(item, list | dict) for item in items)
+        return super().represent_sequence(tag, items, flow_style=plain)
+
+
+def to_yaml(config: Any) -> str:
+    """Return plain values as YAML, in their order."""
+    text: str = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run.
@@ -167,8 +185,7 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the configuration."""
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        write_atomically(self.config, lambda path: path.write_text(text))
+        write_atomically(self.config, lambda path: path.write_text(to_yaml(config)))
 
     def read_config(self) -> dict[str, Any]:
         """Read the configuration.

@@ -46,11 +46,11 @@ def test_nested_intervals_are_nested_boxes():
 
 def test_parts_that_cut_a_pixel_are_told_with_what_divides():
     with pytest.raises(
-        ValueError, match=r"rows: .* image's 28 rows are cut at 5.6; .*: 1, 2, 4, 7, 14, 28"
+        ValueError, match=r"image's 28 rows are cut at 5.6; .*: 1, 2, 4, 7, 14, 28"
     ):
         pixel_boxes(equal_parts(5)[:, None], 28, 28)
     extents = np.array([[r, c] for r in equal_parts(4) for c in equal_parts(3)])
-    with pytest.raises(ValueError, match=r"columns.* image's 28 columns are cut at 9.33333;"):
+    with pytest.raises(ValueError, match=r"image's 28 columns are cut at 9.33333;"):
         pixel_boxes(extents, 28, 28)
     with pytest.raises(ValueError, match="1 or 2 axes, got 3"):
         pixel_boxes(np.zeros((2, 3, 2)), 28, 28)

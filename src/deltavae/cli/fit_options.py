@@ -43,7 +43,7 @@ MODEL_OPTIONS = (
 
 # What the parts get from the data and from each other, not from the user.
 DERIVED = {
-    "latents": ("n", "d", "alpha", "delta", "gamma"),
+    "latents": ("n", "d", "alpha", "delta", "gamma", "down", "across", "correlation", "length"),
     "encoder": ("image_shape", "levels", "params_per_step", "boxes"),
     "decoder": ("image_shape", "likelihood", "latent_shape", "boxes"),
     "likelihood": ("channels", "levels"),
@@ -67,9 +67,9 @@ def _components(
             Rivals: Standard (the ordinary VAE: no floor), LearnedPrior (mean-field Gaussian × an
             LSTM trained with the model: no floor), BatchNorm (batch-normalised means × N(0, I):
             a floor on the mean over a training batch, no example has one).
-        encoder: anti-causal (z_t is made from the rows from t on), non-causal (every z_t from the
-            whole image), either on PixelSNAIL's blueprint (AntiCausalPixelSNAIL,
-            NonCausalPixelSNAIL), or a class.
+        encoder: anti-causal (z_t is made from the rows from t on, or from the first pixel of its
+            tile on), non-causal (every z_t from the whole image), either on PixelSNAIL's
+            blueprint (AntiCausalPixelSNAIL, NonCausalPixelSNAIL), or a class.
         likelihood: Distribution of a pixel: Bernoulli, Categorical or DiscretisedLogisticMixture.
             Without it Bernoulli for 2 levels, Categorical up to 32, else the mixture.
         objective: What is minimised: ELBO (the plain bound), Beta, LinearAnnealing,
@@ -162,7 +162,8 @@ def _add_rate(group: Any) -> None:
         type=whole(1),
         default=8,
         metavar="D",
-        help="channels d of each latent step; there is one step per row of the image",
+        help="channels d of each latent step; there is one step per row of the image, or what "
+        "--latents has in its place: tiles (Grid), nested rows (Tree)",
     )
     group.add_argument(
         "--alpha",

@@ -162,8 +162,8 @@ def _cuts(fractions: Float64[np.ndarray, "n 2"], size: int, name: str) -> list[t
     if off.any():
         divisors = ", ".join(str(k) for k in range(1, size + 1) if size % k == 0)
         raise ValueError(
-            f"{name}: latents must stand for whole pixels, but the image's {size} {name} are cut "
-            f"at {cuts[off][0]:.6g}; equal parts must divide {size}: {divisors}"
+            f"latents must stand for whole pixels: the image's {size} {name} are cut at "
+            f"{cuts[off][0]:.6g}; the number of equal parts must divide {size}: {divisors}"
         )
     return [(int(start), int(end)) for start, end in whole]
 

@@ -12,7 +12,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-import yaml
 from jaxtyping import UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
@@ -25,7 +24,7 @@ from deltavae.model import DeltaVAE
 from deltavae.report.samples import Samples, draw_samples
 from deltavae.report.summary import Result, rank, summarise
 from deltavae.report.table import table
-from deltavae.run_folder import RunFolder, write_atomically
+from deltavae.run_folder import RunFolder, to_yaml, write_atomically
 from deltavae.training import read_log
 from deltavae.units import nats_to_bits
 
@@ -301,4 +300,4 @@ def _provenance(run: _Run) -> str:
 
 
 def _configuration(run: _Run) -> str:
-    return yaml.safe_dump(run.folder.read_config(), sort_keys=False, allow_unicode=True)
+    return to_yaml(run.folder.read_config())

@@ -91,7 +91,12 @@ class Utilisation(Study):
             )
             for measure in ("squared", "correlation")
         }
-        ablation = latent_ablation(model, images[: ABLATED[budget]], generator=generator)
+        ablation = latent_ablation(
+            model,
+            images[: ABLATED[budget]],
+            spans=images.shape[2],  # rows of pixels, whatever the latents stand for
+            generator=generator,
+        )
         found["ablation"] = np.round(ablation.bits, 4).tolist()
         if cell.labels["seed"] == 0 and cell.labels["target"] in (None, *SHOWN_BITS):
             shown = np.concatenate([images[:count, None], decodings], axis=1)
