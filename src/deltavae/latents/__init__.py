@@ -9,6 +9,7 @@ from deltavae.latents.ar1 import AR1, AR1Prior
 from deltavae.latents.autoregressive import ARp
 from deltavae.latents.base import Latents
 from deltavae.latents.batch_norm import BatchNorm
+from deltavae.latents.bounded_variance import BoundedVariance
 from deltavae.latents.categorical import Categorical, CategoricalPosterior, ConditionalCodes
 from deltavae.latents.conditional import Conditional, ConditionalNormal
 from deltavae.latents.gaussian import GaussianPair
@@ -16,6 +17,7 @@ from deltavae.latents.gaussian_markov import GaussianMarkov
 from deltavae.latents.gaussian_prior import GaussianMarkovPrior
 from deltavae.latents.grid import Grid
 from deltavae.latents.independent import Independent
+from deltavae.latents.learnable_ar1 import LearnableAR1
 from deltavae.latents.learned_prior import LearnedPrior
 from deltavae.latents.matern import Matern
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
@@ -31,6 +33,7 @@ __all__ = [
     "AR1Prior",
     "ARp",
     "BatchNorm",
+    "BoundedVariance",
     "Categorical",
     "CategoricalPosterior",
     "Conditional",
@@ -44,6 +47,7 @@ __all__ = [
     "Grid",
     "Independent",
     "Latents",
+    "LearnableAR1",
     "LearnedPrior",
     "Matern",
     "MeanFieldNormal",
