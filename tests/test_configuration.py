@@ -74,7 +74,12 @@ def test_pairs_are_built_with_the_rate_asked_for():
     independent = build_latents(other, n=8, d=2, delta_bits=7.0)
     assert isinstance(independent, Independent)
     assert independent.committed_rate == pytest.approx(bits_to_nats(7.0), rel=1e-12)
-    with pytest.raises(ValueError, match="alpha applies to AR1 only, got it with Independent"):
+    learned = build_latents(
+        {"class_path": "deltavae.latents.LearnableAR1"}, n=8, d=2, delta_bits=7.0, alpha="0.5:0.7"
+    )
+    assert learned.committed_rate == pytest.approx(bits_to_nats(7.0), rel=1e-9)
+    assert learned.config()["alpha"][0] < learned.config()["alpha"][1]
+    with pytest.raises(ValueError, match=r"alpha applies to AR1 and .* got it with Independent"):
         build_latents(other, n=8, d=2, alpha="0.5")
     with pytest.raises(ValueError, match="delta_bits must be above 0, got -1"):
         build_latents(PAIR, n=8, d=2, delta_bits=-1.0)

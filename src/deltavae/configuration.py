@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Float64
 from torch import Tensor
 
-from deltavae.latents import AR1, Latents, LearnedPrior, Standard
+from deltavae.latents import AR1, ConditionalNormal, Latents, LearnableAR1, LearnedPrior, Standard
 from deltavae.likelihoods import default_likelihood
 from deltavae.nn.boxes import pixel_boxes, row_boxes
 from deltavae.rates import ladder, solve_alpha
@@ -124,8 +124,8 @@ def build_latents(
             (`Latents.steps`).
         d: Latent channels.
         delta_bits: Committed rate in bits per example; None: 20, or what alpha says.
-        alpha: For AR1 "A" or "LO:HI": the prior's coefficients; with delta_bits the ladder is
-            scaled to hit it.
+        alpha: For AR1 and LearnableAR1 "A" or "LO:HI": the prior's coefficients, or the least;
+            with delta_bits the ladder is scaled to hit it.
         trust: Take classes from outside deltavae too.
 
     Returns:
@@ -140,13 +140,15 @@ def build_latents(
         raise ValueError(f'latents must be a Latents, got "{spec["class_path"]}"')
     if delta_bits is not None and not delta_bits > 0:
         raise ValueError(f"delta_bits must be above 0, got {delta_bits}")
-    if alpha is not None and cls is not AR1:
-        raise ValueError(f"alpha applies to AR1 only, got it with {cls.__name__}")
+    if alpha is not None and cls not in (AR1, LearnableAR1):
+        raise ValueError(f"alpha applies to AR1 and LearnableAR1 only, got it with {cls.__name__}")
     n = cls.steps(n, **options)
     if cls in NO_FLOOR and delta_bits is None:
         return cls.from_rate(0.0, n, d, **options)
     if alpha is not None:
-        return AR1(n, ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist(), **options)
+        coefficients = ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist()
+        kind = LearnableAR1 if cls is LearnableAR1 else AR1
+        return kind(n, coefficients, **options)
     bits = DEFAULT_RATE_BITS if delta_bits is None else delta_bits
     with _asked(f"delta_bits={bits}"):
         return cls.from_rate(bits_to_nats(bits), n, d, **options)
@@ -208,9 +210,13 @@ def model_specification(
         if package.split(".")[0] == "deltavae" and name in WHOLE_IMAGE:
             arguments["decoder"]["init_args"]["latent_view"] = "all"
         arguments["latents"] = specification(latents, **latents.config())
+        sizes: dict[str, Any] = {"n": latents.n, "d": latents.d, "hidden": aux_hidden}
+        if not isinstance(latents.conditional, ConditionalNormal):
+            kind = latents.conditional
+            sizes["conditional"] = specification(kind, **kind.config())
         arguments["aux_prior"] = {
             "class_path": "deltavae.aux_prior.AuxiliaryPrior",
-            "init_args": {"n": latents.n, "d": latents.d, "hidden": aux_hidden},
+            "init_args": sizes,
         }
     return {"class_path": "deltavae.model.DeltaVAE", "init_args": arguments}
 

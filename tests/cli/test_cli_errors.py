@@ -122,7 +122,7 @@ OPTIONS = [
     # Classes.
     ("--encoder anticausal", "--encoder: must be one of anti-causal, non-causal"),
     ("--latents ar1", "got ar1: did you mean AR1?"),
-    ("--latents AR2", "must be one of none, AR1, BatchNorm, Independent, LearnedPrior, Standard"),
+    ("--latents AR2", "must be one of none, AR1, ARp, "),
     ("--decoder PixelCNN", "got PixelCNN: did you mean GatedPixelCNN?"),
     ("--decoder=[1", "--decoder: must be one of GatedPixelCNN"),
     ("--decoder deltavae.latents.AR1", "--decoder: must be one of GatedPixelCNN"),
@@ -172,7 +172,10 @@ OPTIONS = [
     ("--delta-bits 20 --latents none", "without latents there is no rate to commit"),
     ("--alpha 1.0", "--alpha must be A or LO:HI with every |alpha| < 1"),
     ("--alpha 0.5:1.2", "--alpha must be A or LO:HI with every |alpha| < 1"),
-    ("--alpha -0.9:-0.5 --latents Standard", "--alpha applies to AR1 only, got it with Standard"),
+    (
+        "--alpha 0.5 --latents Standard",
+        "--alpha applies to AR1 and LearnableAR1 only, got it with",
+    ),
     ("--likelihood Bernoulli", "made for images of shape (1, 4, 4) with 2 levels"),
     ("--model 3", "--model: must be a mapping, got 3"),
     ("--trainer.accelerator abacus", "--trainer.accelerator: must be one of auto, cpu, gpu"),
