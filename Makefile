@@ -32,7 +32,7 @@ test: lint ## run the checks and the tests that are not slow
 	$(PYTEST) -m "$(MARKS)"
 
 test-all: MARKS := not gpu
-test-all: $(EXTRAS) test ## run the checks and all tests, the slow, the browser and the Ray ones too
+test-all: $(EXTRAS) test ## run the checks and all tests, the slow, the browser, the Ray and the Pyro ones too
 
 lint: $(DEV) ## run ruff, mypy, pydoclint and import-linter
 	$(BIN)/ruff check .
@@ -73,6 +73,7 @@ $(DEV): $(RUNTIME)
 
 # What only some tests need; where Ray has no package for this system, its tests are skipped.
 $(EXTRAS): $(DEV)
+	$(PIP) -e '.[pyro]'
 	-$(PIP) -e '.[ray]'
 	@touch $@
 

@@ -22,6 +22,7 @@ from deltavae.latents.learned_prior import LearnedPrior
 from deltavae.latents.matern import Matern
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
 from deltavae.latents.power_spherical import PowerSpherical, SphericalUniform
+from deltavae.latents.pyro_sites import as_pyro
 from deltavae.latents.quantised import ConditionalLevels, Quantised, QuantisedPosterior
 from deltavae.latents.spherical import ConditionalPowerSpherical, Spherical, SphericalPosterior
 from deltavae.latents.squared_exponential import SquaredExponential
@@ -61,4 +62,5 @@ __all__ = [
     "SquaredExponential",
     "Standard",
     "Tree",
+    "as_pyro",
 ]

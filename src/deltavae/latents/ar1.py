@@ -78,8 +78,13 @@ class AR1Prior(Distribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "AR1Prior":
         """Return the same distribution with a larger batch shape."""
-        n, d = self.event_shape
-        return AR1Prior(n, self.alpha.expand((*batch_shape, d)), self._validate_args)
+        wide = self._get_checked_instance(AR1Prior, _instance)  # type: ignore[no-untyped-call]
+        wide.alpha = self.alpha.expand((*batch_shape, self.event_shape[1]))
+        super(AR1Prior, wide).__init__(
+            torch.Size(batch_shape), self.event_shape, validate_args=False
+        )
+        wide._validate_args = self._validate_args
+        return wide  # type: ignore[no-any-return]
 
     @property
     def mean(self) -> Tensor:
