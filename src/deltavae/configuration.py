@@ -210,15 +210,25 @@ def model_specification(
         if package.split(".")[0] == "deltavae" and name in WHOLE_IMAGE:
             arguments["decoder"]["init_args"]["latent_view"] = "all"
         arguments["latents"] = specification(latents, **latents.config())
-        sizes: dict[str, Any] = {"n": latents.n, "d": latents.d, "hidden": aux_hidden}
-        if not isinstance(latents.conditional, ConditionalNormal):
-            kind = latents.conditional
-            sizes["conditional"] = specification(kind, **kind.config())
-        arguments["aux_prior"] = {
-            "class_path": "deltavae.aux_prior.AuxiliaryPrior",
-            "init_args": sizes,
-        }
+        arguments["aux_prior"] = prior_specification(latents, aux_hidden)
     return {"class_path": "deltavae.model.DeltaVAE", "init_args": arguments}
+
+
+def prior_specification(latents: Latents, hidden: int) -> dict[str, Any]:
+    """Return the specification of an auxiliary prior over a pair's latents.
+
+    Args:
+        latents: The pair.
+        hidden: LSTM units.
+
+    Returns:
+        What `run_folder.instantiate` builds an `AuxiliaryPrior` from.
+    """
+    arguments: dict[str, Any] = {"n": latents.n, "d": latents.d, "hidden": hidden}
+    kind = latents.conditional
+    if not isinstance(kind, ConditionalNormal):
+        arguments["conditional"] = specification(kind, **kind.config())
+    return {"class_path": "deltavae.aux_prior.AuxiliaryPrior", "init_args": arguments}
 
 
 def _boxes(latents: Latents | None, height: int, width: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from deltavae.cli.console import (
 from deltavae.cli.fit_options import MODEL_OPTIONS
 from deltavae.cli.progress import TrainingProgress
 from deltavae.cli.specified import specified_model
+from deltavae.configuration import prior_specification
 from deltavae.data import BUILT_IN, Dataset
 from deltavae.model import DeltaVAE
 from deltavae.report import build_report
@@ -297,15 +298,14 @@ def fit_prior(options: Options) -> int:
     torch.manual_seed(options["seed"])
     present = config["model"]["init_args"].get("aux_prior") or {"init_args": {"hidden": 64}}
     hidden = options["hidden"] or present["init_args"]["hidden"]
-    spec = {"n": model.latents.n, "d": model.latents.d, "hidden": hidden}
-    model.aux_prior = AuxiliaryPrior(**spec)
+    spec = prior_specification(model.latents, hidden)
+    prior = instantiate(spec)
+    assert isinstance(prior, AuxiliaryPrior)
+    model.aux_prior = prior
     refit_prior(
         model, data, steps=options["steps"], examples=options["examples"], seed=options["seed"]
     )
-    config["model"]["init_args"]["aux_prior"] = {
-        "class_path": "deltavae.aux_prior.AuxiliaryPrior",
-        "init_args": spec,
-    }
+    config["model"]["init_args"]["aux_prior"] = spec
     run.write_config(config)
     run.save_weights(model)
     say(f"{run.path}: new auxiliary prior written; measure it with: deltavae evaluate {run.path}")

@@ -1,10 +1,12 @@
 """The options of `fit`: data, committed rate, model, training, what follows it."""
 
+from inspect import isabstract, signature
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ActionYesNo
 
+from deltavae import latents as pairs
 from deltavae.cli.device_options import add_device
 from deltavae.cli.options import (
     MAX_SEED,
@@ -41,9 +43,20 @@ MODEL_OPTIONS = (
     "aux_hidden",
 )
 
+
+def _solved() -> tuple[str, ...]:
+    # Arguments of the pairs that the data give or `from_rate` finds.
+    names = {"n", "d", "delta"}
+    for name in pairs.__all__:
+        pair = getattr(pairs, name)
+        if isinstance(pair, type) and issubclass(pair, Latents) and not isabstract(pair):
+            names |= set(signature(pair).parameters) - set(signature(pair.from_rate).parameters)
+    return tuple(sorted(names))
+
+
 # What the parts get from the data and from each other, not from the user.
 DERIVED = {
-    "latents": ("n", "d", "alpha", "delta", "gamma", "down", "across", "correlation", "length"),
+    "latents": _solved(),
     "encoder": ("image_shape", "levels", "params_per_step", "boxes"),
     "decoder": ("image_shape", "likelihood", "latent_shape", "boxes"),
     "likelihood": ("channels", "levels"),
