@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, diags_array
 from torch.distributions import Independent as Reinterpreted
 from torch.distributions import Laplace, MultivariateNormal, Normal, kl_divergence
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deltavae.latents.autoregressive import ARp
 from deltavae.latents.gaussian import GaussianPair
@@ -271,6 +272,48 @@ def test_from_rate_hits_the_target(make, bits):
     q = pair.posterior(torch.zeros(1, pair.n, 128, dtype=torch.float64))
     assert kl_divergence(normal(q), pair.prior).item() == pytest.approx(delta, rel=1e-7)
     assert len(set(pair.priors)) == 1  # computed at once
+
+
+class Produced(TorchDispatchMode):
+    """Counts the numbers that are computed, and remembers the largest tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.total = self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, list | tuple) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.total += tensor.numel()
+                self.largest = max(self.largest, tensor.numel())
+        return result
+
+
+LONG = {
+    "arp": lambda n: ARp(n, 2),
+    "matern": lambda n: Matern(n, [5.0, 5.0], 2.5),
+    "squared": lambda n: SquaredExponential(n, [3.0, 3.0]),
+    "grid": lambda n: Grid([0.9, 0.9], [0.8, 0.8], n // 32, 32),
+    "tree": lambda n: Tree([0.9, 0.9], depth=n.bit_length() - 2),
+    "markov": lambda n: GaussianMarkov(
+        diags_array([-0.9, 2.0, -0.9], offsets=[-1, 0, 1], shape=(n, n)), 2
+    ),
+}
+
+
+@pytest.mark.parametrize("make", LONG.values(), ids=LONG)
+def test_work_of_the_rate_grows_linearly_and_no_square_matrix_is_made(make):
+    counted = []
+    for n in (2048, 4096):
+        pair = make(n)
+        params = seeded(1, pair.n, 4).requires_grad_()
+        pair.rate(pair.posterior(params)).sum().backward()  # constants to the device
+        with Produced() as produced:
+            pair.rate(pair.posterior(params)).sum().backward()
+        assert produced.largest <= 24 * pair.n  # a state of at most ten numbers in two channels
+        counted.append(produced.total)
+    assert counted[1] <= 2.02 * counted[0]
 
 
 def test_channels_of_equal_knobs_share_a_prior_and_others_agree_with_it():
