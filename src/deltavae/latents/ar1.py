@@ -26,11 +26,11 @@ from typing import Any, ClassVar, final
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.distributions import Distribution, Normal, constraints, register_kl
+from torch.distributions import Distribution, Normal, constraints, kl_divergence, register_kl
 from torch.distributions import Independent as Reinterpreted
 
 from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
-from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.posterior import MeanFieldNormal, Posterior
 from deltavae.rates import Alpha, channels, committed_rate, committed_terms, minimiser, solve_alpha
 
 
@@ -195,11 +195,13 @@ class AR1(Latents):
 
     Attributes:
         alpha: α per channel, float64.
+        proof: See `Latents`.
 
     A value that leaves its range is a ValueError of `rates`.
     """
 
     alpha: Float64[Tensor, " d"]
+    proof = "closed form: δ = ½ Σ_k [(n − 2) ln(1 + α_k²) − ln(1 − α_k²)]; 0 at n = 1"
 
     def __init__(self, n: int, alpha: Alpha, minimiser_units: bool = False) -> None:
         super().__init__(committed_rate(alpha, n), committed_terms(alpha, n), minimiser(alpha, n))
@@ -257,6 +259,11 @@ class AR1(Latents):
         g = bounded_log_scale(raw)
         excess = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()  # (2)
         return MeanFieldNormal(mu, sigma_star * g.exp(), excess)
+
+    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
+        """Return the KL from the AR(1) prior by (3); see `Latents.direct_rate`."""
+        assert isinstance(q, MeanFieldNormal)
+        return kl_divergence(q.distribution, self.prior)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Run the process on given innovations.

@@ -85,6 +85,7 @@ class Latents(nn.Module, ABC):
             mean over a batch has a floor, and no example (`batch_norm`).
         mean_rate_floor: Floor of the rate's mean over a batch in nats: δ where each example has
             it; else in training mode only.
+        proof: How the floor is proven, in one line.
     """
 
     n: int
@@ -95,6 +96,7 @@ class Latents(nn.Module, ABC):
     _sigma_star: Float64[Tensor, "n d"]
     floor: Literal["example", "mean"]
     mean_rate_floor: float
+    proof: str = "none is given: the pair states its floor"
 
     def __init__(
         self,
@@ -213,6 +215,20 @@ class Latents(nn.Module, ABC):
             Nats per example, and nats per term.
         """
         return self.rate(q, z), self.rate_terms(q, z)
+
+    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"] | None:
+        """Return KL(q(z|x) ‖ p) by the textbook, from the posterior's parameters alone.
+
+        A second derivation for checks (`certificate`, training's log steps): it knows nothing of δ
+        and ``excess``, and its terms cancel, so that it is for float64 only.
+
+        Args:
+            q: A posterior of this pair.
+
+        Returns:
+            Nats per example; None where the pair has no such formula.
+        """
+        return None
 
     def sample_prior(
         self, count: int, generator: torch.Generator | None = None

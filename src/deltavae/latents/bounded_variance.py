@@ -22,13 +22,18 @@ import math
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from deltavae.latents.base import Latents, expm1_ratio
 from deltavae.latents.independent import log_variance_bounds
-from deltavae.latents.posterior import MeanFieldNormal, standard_normal_log_prob
+from deltavae.latents.posterior import (
+    MeanFieldNormal,
+    Posterior,
+    kl_from_standard_normal,
+    standard_normal_log_prob,
+)
 
 
 @final
@@ -42,12 +47,14 @@ class BoundedVariance(Latents):
 
     Attributes:
         sigma_max: σ_max.
+        proof: See `Latents`.
 
     Raises:
         ValueError: If an argument leaves its range.
     """
 
     sigma_max: float
+    proof = "closed form: δ = ½ n d (σ²_max − 1 − ln σ²_max)"
 
     def __init__(self, n: int, d: int, sigma_max: float) -> None:
         if n < 1 or d < 1:
@@ -103,6 +110,10 @@ class BoundedVariance(Latents):
         narrowing = -math.expm1(self._v_max) * s - math.exp(self._v_max) * s * expm1_ratio(-s)
         excess = 0.5 * narrowing + 0.5 * mu.square()  # (2)
         return MeanFieldNormal(mu, ((self._v_max - s) / 2).exp(), excess)
+
+    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
+        """Return the KL of normals from N(0, I); see `Latents.direct_rate`."""
+        return kl_from_standard_normal(q)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return the noise: the prior is N(0, I).

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -136,9 +136,14 @@ class Categorical(Latents):
         d: Number K of codes, at least 2: the channels of the one-hot z.
         confidence: Least probability c of the most likely code, in (1/d, 1).
 
+    Attributes:
+        proof: See `Latents`.
+
     Raises:
         ValueError: If an argument is out of its range.
     """
+
+    proof = "closed form: δ = n [ln K + c ln c + (1 − c) ln((1 − c)/(K − 1))], K = d codes"
 
     def __init__(self, n: int, d: int, confidence: float) -> None:
         if n < 1:
@@ -213,6 +218,12 @@ class Categorical(Latents):
         spread = (floor * divergence_terms((gained / floor).clamp_min(-1))).sum(-1, keepdim=True)
         excess = spread + above * math.log(c / rest)  # (3)
         return CategoricalPosterior(q, excess, 1 / (1 - w))
+
+    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
+        """Return Σ_t [ln K + Σ_j q_j ln q_j]; see `Latents.direct_rate`."""
+        probabilities = q.mu.double()
+        negative_entropy: Tensor = torch.special.xlogy(probabilities, probabilities).sum((1, 2))
+        return self.n * math.log(self.d) + negative_entropy
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return the code at which the noise is largest, which is uniform.

@@ -22,12 +22,13 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
 from deltavae.latents.gaussian_prior import GaussianMarkovPrior
-from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.posterior import MeanFieldNormal, Posterior
 from deltavae.priors import GaussianPrior
 
 Knob = TypeVar("Knob", bound=Hashable)
@@ -79,12 +80,14 @@ class GaussianPair(Latents, ABC):
     Attributes:
         priors: As given.
         minimiser_units: As given.
+        proof: See `Latents`.
 
     A knob that leaves its range is a ValueError of `deltavae.priors`.
     """
 
     priors: tuple[GaussianPrior, ...]
     minimiser_units: bool
+    proof = "closed form: δ = ½ Σ_k [Σ_t ln Λ_k,tt − ln det Λ_k], Λ_k the precision of channel k"
 
     def __init__(self, priors: Sequence[GaussianPrior], minimiser_units: bool = False) -> None:
         super().__init__(
@@ -115,6 +118,11 @@ class GaussianPair(Latents, ABC):
         g = bounded_log_scale(raw)
         excess = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()  # (1)
         return MeanFieldNormal(mu, sigma_star * g.exp(), excess)
+
+    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
+        """Return the KL by (1) of `gaussian_prior`; see `Latents.direct_rate`."""
+        assert isinstance(q, MeanFieldNormal)
+        return kl_divergence(q.distribution, self.prior)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Run the prior on given innovations.

@@ -30,10 +30,11 @@ from typing import Any, final
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
+from torch.distributions import kl_divergence
 
 from deltavae.latents.ar1 import AR1Prior
 from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
-from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.posterior import MeanFieldNormal, Posterior
 from deltavae.rates import (
     ALPHA_MAX,
     Alpha,
@@ -62,6 +63,7 @@ class LearnableAR1(Latents):
         least_alpha: The given α, float64.
         weight: w of each channel, trained.
         minimiser_units: As given.
+        proof: See `Latents`.
 
     Raises:
         ValueError: If an argument leaves its range.
@@ -72,6 +74,10 @@ class LearnableAR1(Latents):
     _start: Float64[Tensor, " d"]
     weight: nn.Parameter
     minimiser_units: bool
+    proof = (
+        "closed form: ½ Σ_k [(n − 2) ln(1 + α_k²) − ln(1 − α_k²)] grows with |α_k|, and δ is its "
+        "value at the least |α_k| that can be learned"
+    )
 
     def __init__(self, n: int, alpha: Alpha, minimiser_units: bool = False) -> None:
         if n < 2:
@@ -156,6 +162,11 @@ class LearnableAR1(Latents):
         g = bounded_log_scale(raw)
         own = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()
         return MeanFieldNormal(mu, sigma_star * g.exp(), self._gap().to(mean.dtype) + own)  # (4)
+
+    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
+        """Return the KL at the present α by (3) of `ar1`; see `Latents.direct_rate`."""
+        assert isinstance(q, MeanFieldNormal)
+        return kl_divergence(q.distribution, self.prior)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Run the process on given innovations.

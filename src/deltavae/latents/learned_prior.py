@@ -40,9 +40,14 @@ class LearnedPrior(Latents):
         d: Latent channels, at least 1.
         hidden: Units of the prior's LSTM, at least 1.
 
+    Attributes:
+        proof: See `Latents`.
+
     Raises:
         ValueError: If an argument is below 1.
     """
+
+    proof = "nothing is committed: the prior learns, and the posterior can equal it"
 
     def __init__(self, n: int, d: int, hidden: int = 64) -> None:
         for name, value in (("n", n), ("d", d), ("hidden", hidden)):

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from scipy.optimize import brentq
 from scipy.special import gammaincinv
 from torch import Tensor
+from torch.distributions import kl_divergence
 from torch.nn.functional import normalize, softplus
 
 from deltavae.latents.base import Latents
@@ -30,6 +31,8 @@ from deltavae.latents.conditional import Conditional
 from deltavae.latents.posterior import Posterior
 from deltavae.latents.power_spherical import (
     GammaQuantile,
+    PowerSpherical,
+    SphericalUniform,
     from_noise,
     log_area,
     log_density,
@@ -154,9 +157,14 @@ class Spherical(Latents):
         d: Dimensions of the space of each step's sphere, at least 2.
         kappa: Concentration κ, in [1e-6, 1e6].
 
+    Attributes:
+        proof: See `Latents`.
+
     Raises:
         ValueError: If an argument is out of its range.
     """
+
+    proof = "constant: the rate is n KL(PowerSpherical(·, κ) ‖ uniform) whatever the direction"
 
     def __init__(self, n: int, d: int, kappa: float) -> None:
         if n < 1:
@@ -226,6 +234,13 @@ class Spherical(Latents):
         """
         mu = normalize(self._checked(params), dim=-1)
         return SphericalPosterior(mu, torch.zeros_like(mu[..., :1]), self.kappa, self._quantile)
+
+    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
+        """Return the KL from the uniform distribution; see `Latents.direct_rate`."""
+        assert isinstance(q, SphericalPosterior)
+        kappa = torch.full_like(q.mu[..., 0], q.kappa, dtype=torch.float64)
+        posterior = PowerSpherical(q.mu.double(), kappa, validate_args=False)
+        return kl_divergence(posterior, SphericalUniform(self.d)).sum(1)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return the direction of the noise, which is uniform.

@@ -11,11 +11,16 @@ https://arxiv.org/abs/1312.6114
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
-from deltavae.latents.posterior import MeanFieldNormal, standard_normal_log_prob
+from deltavae.latents.posterior import (
+    MeanFieldNormal,
+    Posterior,
+    kl_from_standard_normal,
+    standard_normal_log_prob,
+)
 
 
 @final
@@ -26,9 +31,14 @@ class Standard(Latents):
         n: Latent steps, at least 1.
         d: Latent channels, at least 1.
 
+    Attributes:
+        proof: See `Latents`.
+
     Raises:
         ValueError: If n or d is below 1.
     """
+
+    proof = "nothing is committed: the posterior can equal the prior"
 
     def __init__(self, n: int, d: int) -> None:
         if n < 1 or d < 1:
@@ -71,6 +81,10 @@ class Standard(Latents):
         mu, raw = self._split(params)
         g = bounded_log_scale(raw)
         return MeanFieldNormal(mu, g.exp(), scale_excess(g) + 0.5 * mu.square())
+
+    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
+        """Return the KL of normals from N(0, I); see `Latents.direct_rate`."""
+        return kl_from_standard_normal(q)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return the noise: the prior is N(0, I).
