@@ -20,7 +20,7 @@ from deltavae.cli.parsing import parse
 from deltavae.cli.specified import specified_model
 from deltavae.data import data_layout
 from deltavae.run_folder import instantiate
-from deltavae.studies.latents_against_decoder import ARMS, PLANS, options
+from deltavae.studies.arms import ARMS, PLANS, options
 
 REPETITIONS, LEAST = 9, 0.5
 

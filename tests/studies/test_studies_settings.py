@@ -12,10 +12,11 @@ from deltavae.cli.specified import specified_model
 from deltavae.data import data_layout
 from deltavae.run_folder import import_class, instantiate
 from deltavae.studies import STUDIES
+from deltavae.studies.arms import OURS
 from deltavae.studies.base import Result
 from deltavae.studies.collapse import FOLLOWED, Collapse
 from deltavae.studies.encoder_ablation import EncoderAblation
-from deltavae.studies.latents_against_decoder import OURS, LatentsAgainstDecoder
+from deltavae.studies.latents_against_decoder import TUNING, LatentsAgainstDecoder
 from deltavae.studies.methods import DELTA_VAE, PLAIN, rivals
 from deltavae.studies.rate_distortion import RateDistortion, methods
 from deltavae.studies.recipes import RECIPES, model_of, training_of
@@ -133,7 +134,7 @@ def test_what_the_studies_follow_is_measured_in_every_budget(budget):
 
 
 def test_a_learning_rate_that_was_not_measured_is_not_the_best():
-    cells = [c for c in LatentsAgainstDecoder().cells("cpu") if c.labels["seed"] == 1000]
+    cells = [c for c in LatentsAgainstDecoder().cells("cpu") if c.labels["role"] == TUNING]
     results = []
     for cell in cells:
         rate, ours = cell.labels["learning_rate"], cell.labels["arm"] == OURS

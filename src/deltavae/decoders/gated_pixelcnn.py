@@ -67,15 +67,15 @@ class GatedPixelCNN(ImageDecoder):
             raise ValueError(f"attend_every must be at least 1, got {attend_every}")
         self.stack = GatedStack(image_shape[0], channels, layers, kernel_size, checkpointing)
         self.attention = nn.ModuleDict()
-        if latent_shape is not None:
-            for i in range(0, layers, attend_every):
-                self.attention[str(i)] = LatentAttention(channels, latent_shape, heads)
         self.head = nn.Sequential(
             nn.ELU(),
             nn.Conv2d(channels, channels, 1),
             nn.ELU(),
             nn.Conv2d(channels, likelihood.params_per_position, 1),
         )
+        if latent_shape is not None:  # drawn last: the rest begins as in the decoder alone
+            for i in range(0, layers, attend_every):
+                self.attention[str(i)] = LatentAttention(channels, latent_shape, heads)
 
     def forward(
         self, x: UInt8[Tensor, "b c h w"], z: Float[Tensor, "b n d"] | None

@@ -89,10 +89,10 @@ class PixelSNAIL(ImageDecoder):
             checkpointing=checkpointing,
         )
         self.latent_attention = nn.ModuleDict()
-        if latent_shape is not None:
+        self.head = nn.Sequential(nn.ELU(), nn.Conv2d(channels, likelihood.params_per_position, 1))
+        if latent_shape is not None:  # drawn last: the rest begins as in the decoder alone
             for i in range(0, layers, attend_every):
                 self.latent_attention[str(i)] = LatentAttention(channels, latent_shape, heads)
-        self.head = nn.Sequential(nn.ELU(), nn.Conv2d(channels, likelihood.params_per_position, 1))
 
     def forward(
         self, x: UInt8[Tensor, "b c h w"], z: Float[Tensor, "b n d"] | None

@@ -81,9 +81,7 @@ class Information(Study):
                 f"{data}-{RATE[budget]:g}bits-{_label(budget, kind, setting)}",
                 {"data": data, "decoder": kind, "setting": setting, "bits": RATE[budget]},
                 seed,
-                training(budget, data),
-                nets(budget),
-                options,
+                _options(budget, data, options),
             )
             for seed in range(SEEDS[budget])
             for data in DATA[budget]
@@ -166,6 +164,24 @@ def settings(budget: Budget) -> dict[tuple[str, str], dict[str, Any]]:
             chosen[kind, DEFAULT] = committed(d, decoder=other)
             chosen[kind, ALONE] = {"latents": "none", "decoder": other}
     return chosen
+
+
+def setting_options(budget: Budget, data: str, setting: str) -> dict[str, Any]:
+    """Return the options of `fit` of a setting with the budget's own decoder.
+
+    Args:
+        budget: The budget.
+        data: One of its DATA.
+        setting: One of `settings`.
+
+    Returns:
+        The options, but for the seed.
+    """
+    return _options(budget, data, settings(budget)[main_kind(budget), setting])
+
+
+def _options(budget: Budget, data: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {**training(budget, data), **nets(budget), **chosen}
 
 
 def _label(budget: Budget, kind: str, setting: str) -> str:

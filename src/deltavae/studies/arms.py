@@ -1,0 +1,185 @@
+"""The arms of `latents_against_decoder`: nets of level weights, steps of level time, tuning.
+
+Same weights: of the sizes of the auxiliary prior and the widths of the decoder alone those whose
+totals are nearest. Same time: the number of steps is the budget's minutes over the time of one
+step, measured in one run of one thread (`SECONDS`; benchmarks/step_times.py), so that a busy
+machine slows a training but does not shorten it. Same tuning: for every arm the best learning rate
+of the same grid by the bound on held-out images, on a seed of its own (`TUNED`).
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from deltavae.aux_prior import AuxiliaryPrior
+from deltavae.data import data_layout
+from deltavae.likelihoods import default_likelihood
+from deltavae.run_folder import instantiate
+from deltavae.studies.base import Budget
+from deltavae.studies.methods import delta_vae, without_latents
+from deltavae.studies.settings import CHANNELS, component, training
+
+OURS, SAME_DECODER, SAME_WEIGHTS = "δ-VAE", "same decoder", "same weights"
+ARMS = (OURS, SAME_DECODER, SAME_WEIGHTS)
+LEVEL = 0.02  # largest relative difference in the number of weights
+RATE: Mapping[str, float] = {"digits": 5.0, "fashion_mnist": 10.0, "cifar10": 20.0}  # δ, bits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes and length at a budget.
+
+    Attributes:
+        channels: Width of the decoder.
+        encoder: Sizes of the encoder.
+        aux_hidden: Sizes of the auxiliary prior to choose from, so that the weights can be level.
+        seeds: For every data set and depth of the decoder the number of seeds; the first depth of
+            a data set is the one that is tuned.
+        grid: Learning rates to choose from.
+        minutes: Training time of every arm.
+    """
+
+    channels: int
+    encoder: Mapping[str, int]
+    aux_hidden: Sequence[int]
+    seeds: Mapping[str, Mapping[int, int]]
+    grid: Sequence[float]
+    minutes: float
+
+
+PLANS: Mapping[Budget, Plan] = {
+    "smoke": Plan(
+        8, {"channels": 4, "layers": 1}, range(4, 17), {"digits": {2: 1}}, (4e-3,), 0.01
+    ),
+    "cpu": Plan(
+        24,
+        {"channels": 12, "layers": 1},
+        range(24, 65, 4),
+        {"fashion_mnist": {2: 5, 1: 3, 4: 3}, "cifar10": {2: 5}},
+        (2e-3, 4e-3, 8e-3),
+        7.0,
+    ),
+    "paper": Plan(
+        128,
+        {"channels": 64, "layers": 6},
+        range(128, 257, 16),
+        {"cifar10": {12: 5}},
+        (2e-4, 4e-4, 8e-4),
+        10_000.0,
+    ),
+}
+
+# Seconds of a step of every arm, by data set and depth: benchmarks/step_times.py, one thread.
+SECONDS: Mapping[tuple[str, int], Mapping[str, float]] = {
+    ("digits", 2): {OURS: 0.03, SAME_DECODER: 0.01, SAME_WEIGHTS: 0.015},
+    ("fashion_mnist", 1): {OURS: 0.0532, SAME_DECODER: 0.0225, SAME_WEIGHTS: 0.0374},
+    ("fashion_mnist", 2): {OURS: 0.0685, SAME_DECODER: 0.0366, SAME_WEIGHTS: 0.0456},
+    ("fashion_mnist", 4): {OURS: 0.0986, SAME_DECODER: 0.0644, SAME_WEIGHTS: 0.0801},
+    ("cifar10", 2): {OURS: 0.0981, SAME_DECODER: 0.0600, SAME_WEIGHTS: 0.0724},
+    ("cifar10", 12): {OURS: 1.4, SAME_DECODER: 1.0, SAME_WEIGHTS: 1.2},  # assumed: no GPU here
+}
+
+# The best of the grid on held-out images (table "tuning").
+TUNED: Mapping[tuple[str, str], float] = {}
+
+
+@cache
+def parts(budget: Budget, data: str, depth: int) -> dict[str, dict[str, Any]]:
+    """Return the nets of every arm, as options of `fit`.
+
+    Args:
+        budget: The budget.
+        data: A data set of its plan.
+        depth: Layers of the decoder.
+
+    Returns:
+        By arm decoder and, for the δ-VAE, encoder and aux_hidden.
+    """
+    plan = PLANS[budget]
+    layout = data_layout(data, size=training(budget, data).get("size"))
+    shape, d = layout.shape, CHANNELS[budget]
+    likelihood = default_likelihood(shape[0], layout.levels)
+    n = shape[1]
+
+    def decoder(width: int) -> dict[str, Any]:
+        sizes = {"layers": depth, "kernel_size": 3, "heads": 1, "attend_every": depth}
+        return component("decoders.GatedPixelCNN", channels=width, **sizes)
+
+    def weights(spec: Mapping[str, Any], **known: Any) -> int:
+        with torch.device("meta"):
+            built = instantiate({**spec, "init_args": {**spec["init_args"], **known}})
+        assert isinstance(built, nn.Module)
+        return sum(p.numel() for p in built.parameters())
+
+    known = {"image_shape": shape, "likelihood": likelihood}
+    encoder = component("encoders.AntiCausalEncoder", **plan.encoder)
+    own = weights(decoder(plan.channels), **known, latent_shape=(n, d))
+    own += weights(encoder, image_shape=shape, levels=layout.levels, params_per_step=2 * d)
+
+    @cache
+    def alone(width: int) -> int:
+        return weights(decoder(width), **known, latent_shape=None)
+
+    widths = range(plan.channels, 3 * plan.channels)
+    gap, hidden, width = min(
+        (abs(alone(width) / total - 1), hidden, width)
+        for hidden in plan.aux_hidden
+        for total in [own + _prior(n, d, hidden)]
+        for place in [bisect_left(widths, total, key=alone)]  # wider is heavier
+        for width in widths[max(0, place - 1) : place + 1]
+    )
+    assert gap <= LEVEL, f"{data}, {depth} layers: weights differ by {gap:.1%}"
+    return {
+        OURS: {"decoder": decoder(plan.channels), "encoder": encoder, "aux_hidden": hidden},
+        SAME_DECODER: {"decoder": decoder(plan.channels)},
+        SAME_WEIGHTS: {"decoder": decoder(width)},
+    }
+
+
+def _prior(n: int, d: int, hidden: int) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in AuxiliaryPrior(n, d, hidden).parameters())
+
+
+def options(budget: Budget, data: str, depth: int, arm: str) -> dict[str, Any]:
+    """Return the options of `fit` of an arm, but for seed and learning rate.
+
+    Args:
+        budget: The budget.
+        data: A data set of its plan.
+        depth: Layers of the decoder.
+        arm: One of ARMS.
+
+    Returns:
+        The options.
+    """
+    shared = training(budget, data)
+    method = delta_vae(budget, RATE[data]) if arm == OURS else without_latents()
+    steps = 60.0 * PLANS[budget].minutes / SECONDS[data, depth][arm]
+    per_epoch = _train_images(data, shared.get("holdout", 0)) // shared["batch_size"]
+    nets = parts(budget, data, depth)[arm]
+    return {**shared, **method.options, **nets, "epochs": round(steps) / per_epoch}
+
+
+def _train_images(data: str, holdout: int) -> int:
+    return data_layout(data, holdout=holdout).training_images
+
+
+def learning_rate(budget: Budget, data: str, arm: str) -> float:
+    """Return the learning rate of an arm: the tuned one, else the middle of the grid.
+
+    Args:
+        budget: The budget.
+        data: A data set of its plan.
+        arm: One of ARMS.
+
+    Returns:
+        The peak learning rate.
+    """
+    grid = PLANS[budget].grid
+    return TUNED.get((data, arm), grid[len(grid) // 2])
