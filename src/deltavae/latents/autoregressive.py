@@ -1,10 +1,10 @@
 """Mean-field Gaussian posterior × AR(p) prior: a line of latents with a memory of p steps.
 
 By its partial autocorrelations κ_1..κ_p in (−1, 1) the prior is one stationary process of unit
-variance (`deltavae.priors.autoregressive`). With Levinson–Durbin's predictors φ^(t) and what they
-leave, S_t, its whitening is banded and
+variance (`deltavae.priors.autoregressive`). With φ^(t) and S^(t), Levinson–Durbin's predictor of
+step t = 0..n−1 and what it leaves (from t = p on the same ones), its whitening is banded and
 
-    δ = ½ d Σ_t ln(1 + f_t),   f_t = S_t Σ_{j=1..p} (φ_j^(min(t+j, p)))²/S_{t+j},   t = 1..n.  (1)
+    δ = ½ d Σ_t ln(1 + f_t),   f_t = S^(t) Σ_{j=1..p, t+j<n} (φ_j^(t+j))²/S^(t+j).           (1)
 
 The default direction, κ = (0.9, −0.5), is a smooth process: φ_1 = 1.35, φ_2 = −0.5. At p = 1 the
 pair is `AR1`, which also takes a ladder of α's.
