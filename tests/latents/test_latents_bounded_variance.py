@@ -57,7 +57,7 @@ def test_rate_is_the_textbook_kl_and_an_optimiser_finds_its_floor(sigma_max):
 
 
 @given(data=st.data(), sigma_max=st.floats(1e-6, 1 - 1e-9), double=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_no_raw_output_falls_below_the_floor(data, sigma_max, double):
     pair = BoundedVariance(2, 1, sigma_max)
     magnitude = st.one_of(st.floats(-1e4, 1e4), st.floats(-1e-3, 1e-3), st.sampled_from([0.0]))
@@ -123,7 +123,5 @@ def test_wrong_use_is_refused():
             BoundedVariance(n, d, 0.5)
         with pytest.raises(ValueError, match="at least 1"):
             BoundedVariance.from_rate(1.0, n, d)
-    with pytest.raises(
-        ValueError, match=r"delta=0.0 nats at n=2, d=2: rate must"
-    ):
+    with pytest.raises(ValueError, match=r"delta=0.0 nats at n=2, d=2: rate must"):
         BoundedVariance.from_rate(0.0, 2, 2)

@@ -109,7 +109,7 @@ class BoundedVariance(Latents):
         s = softplus(20 * torch.tanh(raw / 20))
         narrowing = -math.expm1(self._v_max) * s - math.exp(self._v_max) * s * expm1_ratio(-s)
         excess = 0.5 * narrowing + 0.5 * mu.square()  # (2)
-        return MeanFieldNormal(mu, ((self._v_max - s) / 2).exp(), excess)
+        return MeanFieldNormal(mu, self.sigma_max * (-s / 2).exp(), excess)
 
     def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
         """Return the KL of normals from N(0, I); see `Latents.direct_rate`."""
