@@ -1,6 +1,6 @@
 """Time one training step of every arm of the study latents-against-decoder.
 
-python benchmarks/step_times.py     under a minute of one core; prints SECONDS of the study
+python benchmarks/step_times.py   a minute of one core; prints SECONDS and FIT_SECONDS of the study
 
 One thread, pinned to a core where the system can; random images; all arms of a data set and depth
 in turn, medians over the repetitions.
@@ -16,11 +16,14 @@ from rich.console import Console
 from speed.recipes import Recipe, Step, step_of
 from speed.timing import interleave, pin
 
+from deltavae.aux_prior import AuxiliaryPrior, fit
 from deltavae.cli.parsing import parse
 from deltavae.cli.specified import specified_model
 from deltavae.data import data_layout
+from deltavae.latents import MeanFieldNormal
 from deltavae.run_folder import instantiate
-from deltavae.studies.arms import ARMS, PLANS, options
+from deltavae.studies.arms import ARMS, OURS, PLANS, options, parts
+from deltavae.studies.settings import CHANNELS
 
 REPETITIONS, LEAST = 9, 0.5
 
@@ -43,11 +46,26 @@ def step(arm: str, data: str, depth: int) -> Step:
     return step_of(recipe, model, x)
 
 
+def fit_of_prior(data: str, depth: int) -> Step:
+    """Return one step of fitting the δ-VAE's auxiliary prior after the training."""
+    rows, channels = options("cpu", data, depth, OURS)["size"], CHANNELS["cpu"]
+    prior = AuxiliaryPrior(rows, channels, parts("cpu", data, depth)[OURS]["aux_hidden"])
+    mu = torch.randn(1024, rows, channels)
+    q = MeanFieldNormal(mu, torch.ones_like(mu), torch.zeros_like(mu))
+
+    def step() -> None:
+        fit(prior, q, steps=1)
+
+    return step
+
+
 def main() -> None:
     """Measure and print."""
     pin()
     say = Console(soft_wrap=True).print
     for data, depths in PLANS["cpu"].seeds.items():
+        fitting = interleave({"fit": fit_of_prior(data, next(iter(depths)))}, REPETITIONS, LEAST)
+        say(f'"{data}": {round(float(np.median(fitting["fit"])), 4)}  # FIT_SECONDS')
         for depth in sorted(depths):
             taken = interleave({arm: step(arm, data, depth) for arm in ARMS}, REPETITIONS, LEAST)
             seconds = {arm: round(float(np.median(times)), 4) for arm, times in taken.items()}
