@@ -1,0 +1,126 @@
+"""Certificates: every pair's floor is found by the search, and a wrong one is found out."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from deltavae import latents as pairs
+from deltavae.certificate import certify
+from deltavae.latents import AR1, BatchNorm, GaussianPair, LearnableAR1, LearnedPrior, Quantised
+from deltavae.priors import GaussianPrior
+from deltavae.units import bits_to_nats
+from every_pair import EVERY_PAIR
+
+
+@pytest.mark.parametrize("make", EVERY_PAIR.values(), ids=EVERY_PAIR)
+def test_the_search_ends_at_the_floor_and_never_below(make):
+    pair = make()
+    found = certify(pair, starts=4)
+    assert abs(found.gap) <= 1e-6
+    assert found.gap >= -1e-9
+    assert found.numerical_minimum == pytest.approx(pair.mean_rate_floor, rel=1e-6, abs=1e-6)
+    assert found.floor == pair.floor
+    assert type(pair)(**found.config).committed_rate == found.committed_rate
+    assert found.proof == pair.proof
+
+
+# Steps and channels that carry the rate.
+ASKED = {"AR1": (16, 32), "Matern": (16, 16), "Categorical": (64, 300), "Independent": (16, 8)}
+
+
+@pytest.mark.parametrize("bits", [5.0, 50.0, 500.0])
+@pytest.mark.parametrize(("name", "size"), ASKED.items(), ids=ASKED)
+def test_rates_of_any_size_are_certified(name, size, bits):
+    pair = getattr(pairs, name).from_rate(bits_to_nats(bits), *size)
+    found = certify(pair, starts=3)
+    assert found.committed_rate == pytest.approx(bits_to_nats(bits), rel=1e-9)
+    assert -1e-9 <= found.gap <= 1e-6
+
+
+def test_a_floor_that_is_stated_too_high_is_found_out():
+    pair = AR1(5, [0.6, 0.9])
+    pair.committed_rate = pair.mean_rate_floor = pair.committed_rate * (1 + 1e-4)
+    assert certify(pair, starts=2).gap == pytest.approx(-1e-4, rel=1e-3)
+
+
+class Boastful(GaussianPrior):
+    """AR(1) whose constants say that the steps after one pin it down more than they do."""
+
+    def __init__(self, n, alpha, factor):
+        innovation = np.full(n, 1 - alpha**2)
+        innovation[0] = 1.0
+        feedback = np.append(np.full(n - 1, alpha**2 / (1 - alpha**2)), 0.0) * innovation
+        super().__init__(innovation, factor * feedback)
+        self.scale, self.alpha = torch.from_numpy(innovation**-0.5), alpha
+
+    def config(self):
+        return {}
+
+    def _whiten(self, x):
+        return self.scale * torch.cat([x[..., :1], x[..., 1:] - self.alpha * x[..., :-1]], -1)
+
+    def _colour(self, noise):
+        raise NotImplementedError
+
+
+class Boast(GaussianPair):
+    def __init__(self, factor):
+        super().__init__([Boastful(4, 0.7, factor)])
+
+    @classmethod
+    def from_rate(cls, delta, n, d):
+        raise NotImplementedError
+
+    def config(self):
+        return {}
+
+
+def test_the_search_reads_the_prior_in_use_not_its_constants():
+    # A wrong f goes into δ and into the registered KL alike: only the map W knows better.
+    honest, boast = Boast(1.0), Boast(1.1)
+    assert honest.committed_rate == pytest.approx(AR1(4, [0.7]).committed_rate, rel=1e-12)
+    assert abs(certify(honest, starts=2).gap) < 1e-9
+    q = boast.posterior(torch.zeros(1, 4, 2, dtype=torch.float64))
+    assert boast.direct_rate(q).item() == pytest.approx(boast.committed_rate, rel=1e-12)
+    assert certify(boast, starts=2).gap < -1e-2
+
+
+def test_a_learned_alpha_is_searched_too():
+    pair = LearnableAR1(6, [0.5, 0.9])
+    fixed = AR1(6, [0.5, 0.9])
+    at_start = pair.current_committed_rate
+    found = certify(pair, starts=2)
+    assert found.numerical_minimum == pytest.approx(fixed.committed_rate, rel=1e-6)
+    assert found.numerical_minimum < at_start - 0.1
+    assert pair.current_committed_rate == at_start
+
+
+def test_a_mean_is_certified_where_its_floor_holds():
+    pair = BatchNorm(4, 2, 0.7)
+    before = {name: value.clone() for name, value in pair.state_dict().items()}
+    found = certify(pair, starts=2)
+    assert (found.floor, found.committed_rate) == ("mean", 0.0)
+    assert found.mean_rate_floor == pytest.approx(0.5 * 4 * 2 * 0.49)
+    assert found.numerical_minimum == pytest.approx(found.mean_rate_floor, rel=1e-9)
+    assert all(torch.equal(value, before[name]) for name, value in pair.state_dict().items())
+
+
+def test_a_discrete_rate_is_the_one_that_levels_make():
+    found = certify(Quantised.from_rate(bits_to_nats(20.0), 28, 1), starts=2)
+    assert found.numerical_minimum == pytest.approx(28 * math.log(2), rel=1e-12)
+
+
+def test_the_seed_decides():
+    pair = AR1(4, [0.9])
+    assert certify(pair, seed=3) == certify(pair, seed=3)
+    with pytest.raises(ValueError, match="starts must be at least 1, got 0"):
+        certify(pair, starts=0)
+
+
+def test_a_prior_without_a_formula_has_no_minimum():
+    found = certify(LearnedPrior(3, 2))
+    assert found.numerical_minimum is None
+    assert found.gap is None
+    assert found.committed_rate == 0
