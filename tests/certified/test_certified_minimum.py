@@ -64,8 +64,8 @@ def test_floor_is_enclosed(name):
         results.append(float(run.fun))
     assert found.lower - 1e-12 <= min(results) <= found.upper + 1e-9
     own, _, _ = numerical_minimum(prior.log_prob)
-    assert found.lower - 1e-12 <= own + (1e-3 if name == "laplace" else 0)
-    assert own <= found.upper + (1e-3 if name == "laplace" else 1e-11)
+    assert found.lower - 1e-12 <= own
+    assert own <= found.upper + 1e-11
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltavae.certified import rule
+from deltavae.certified import divergence, rule
 
 PANELS = [2, 3, 8, 32, 512]
 
@@ -72,3 +72,17 @@ def test_error_falls_with_the_fourth_power():
 def test_panels_must_be_two():
     with pytest.raises(ValueError, match="panels must be at least 2, got 1"):
         rule(1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mu=st.floats(-20, 20), log_sigma=st.floats(-5, 3))
+def test_divergence_of_a_kinked_density(mu, log_sigma):
+    """From Laplace's density: ln 2 + E|x| − ½ ln(2πe σ²), E|x| of a folded normal."""
+    sigma, r = math.exp(log_sigma), mu / math.exp(log_sigma)
+    folded = mu * math.erf(r / math.sqrt(2)) + sigma * math.sqrt(2 / math.pi) * math.exp(
+        -r * r / 2
+    )
+    exact = math.log(2) + folded - 0.5 * math.log(2 * math.pi * math.e) - log_sigma
+    point = torch.tensor([mu, sigma], dtype=torch.float64)
+    computed = divergence(lambda x: -x.abs() - math.log(2), *point)
+    assert float(computed) == pytest.approx(exact, rel=1e-12, abs=1e-12)

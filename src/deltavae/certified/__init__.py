@@ -3,7 +3,7 @@
 from deltavae.certified.base import ScalarPrior
 from deltavae.certified.minimum import Certificate, certified_minimum, numerical_minimum
 from deltavae.certified.priors import GaussianMixture, GivenPrior, Laplace, Logistic, StudentT
-from deltavae.certified.quadrature import Rule, rule
+from deltavae.certified.quadrature import Rule, divergence, rule
 from deltavae.certified.quantiles import from_noise, spread, tabulate_quantiles
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ScalarPrior",
     "StudentT",
     "certified_minimum",
+    "divergence",
     "from_noise",
     "numerical_minimum",
     "rule",

@@ -1,25 +1,21 @@
-"""The least of f(μ, σ) = KL(N(μ, σ²) ‖ p) over μ ∈ ℝ, σ > 0, proven from bounds of −ln p alone.
+"""The least of f(μ, σ) = KL(N(μ, σ²) ‖ p) over μ and σ > 0, proven from bounds of V = −ln p.
 
-With V = −ln p, l ≤ V'' ≤ L, κ = max(0, −l) and G(μ, σ) = E V(μ + σε),
+With l ≤ V'' ≤ L and κ = max(0, −l),  f = −½ ln(2πe) − ln σ + G,  G(μ, σ) = E V(μ + σε).    (1)
 
-    f(μ, σ) = −½ ln(2πe) − ln σ + G(μ, σ).                                                 (1)
+Where f can be as low as a value U that it takes. At a mode V ≤ V_min + Lx²/2, and ∫p = 1: so
+sup p ≤ √(L/2π) and f ≥ −½ − ½ ln L − ln σ. And if an interval A has p(A) ≥ 1 − η and q(A) ≤ ½
+(true unless μ ∈ A and σ < |A|/(2Φ⁻¹(¾))), by data processing KL(q ‖ p) ≥ KL(q(A) ‖ p(A)), which is
 
-Where it can be low. Let f take the value U. At a mode of p, V ≤ V_min + L x²/2 and ∫p = 1 give
-sup p ≤ √(L/2π), so that f ≥ −½ − ½ ln L − ln σ, above U for small σ. And if p(A) ≥ 1 − η for an
-interval A and q(A) ≤ ½, which holds unless μ ∈ A and σ < |A|/(2Φ⁻¹(¾)), by data processing
+    ≥ ½ ln(1/η) − ln 2 = U   for η = e^(−2U)/4.                                            (2)
 
-    KL(q ‖ p) ≥ KL(q(A) ‖ p(A)) ≥ ½ ln(1/η) − ln 2 ≥ U   for η = e^(−2U)/4.                (2)
+p(A) too is proven: V is at most its chord plus κh²/8 between nodes h apart, which hold a mass of
+h √(p p') e^(−κh²/8) at least. On a cell around c: Ĝ of `quadrature` is a positive combination of
+V(μ + σt_j), exact for quadratics, so that Ĝ + ½κ(μ² + σ²) is convex. For (μ, σ) = c + r, each term
+of the following has its least value on the cell in closed form:
 
-p(A) is proven too: between nodes h apart, V is at most its chord plus κh²/8, so that a panel's
-mass is at least h √(p p') e^(−κh²/8).
+    f ≥ −½ ln(2πe) + Ĝ(c) + ∂_μĜ r_μ + ∂_σĜ r_σ − ½κ‖r‖² − ln σ − (error of Ĝ).            (3)
 
-Bound on a cell. Ĝ of `quadrature` is a positive combination of V(μ + σt_j), exact for quadratics:
-Ĝ + ½κ(μ² + σ²) is jointly convex. Around a cell's centre c, for (μ, σ) = c + r in the cell,
-
-    f ≥ −½ ln(2πe) + Ĝ(c) + ∂_μĜ r_μ + ∂_σĜ r_σ − ½κ‖r‖² − ln σ − e(σ),                    (3)
-
-e the error of Ĝ. Each term has its least value on the cell in closed form. A cell whose bound is
-above U less the tolerance is done, the others are halved (branch and bound).
+Cells whose bound is above U less the tolerance are done, the others are halved.
 
 Moore, Kearfott & Cloud, Introduction to Interval Analysis, SIAM 2009, chapter 11,
 https://doi.org/10.1137/1.9780898717716
@@ -38,7 +34,7 @@ from scipy.optimize import minimize
 from scipy.special import ndtri
 from torch import Tensor
 
-from deltavae.certified.quadrature import Rule, rule
+from deltavae.certified.quadrature import Rule, divergence, rule
 from deltavae.certified.quantiles import LogProb, from_noise, spread, tabulate_quantiles
 
 Cells: TypeAlias = Float64[Tensor, "cells 2"]
@@ -252,8 +248,7 @@ def numerical_minimum(
 ) -> tuple[float, float, float]:
     """Look for the floor by an optimiser that knows nothing of the proof.
 
-    BFGS in (μ, ln σ) on 1,470 Gauss–Legendre nodes, from means drawn from p and widths below its
-    own.
+    BFGS in (μ, ln σ) on `quadrature.divergence`, from means drawn from p and widths below its own.
 
     Args:
         log_prob: ln p, normalised; element by element, differentiable, in float64.
@@ -270,19 +265,13 @@ def numerical_minimum(
         raise ValueError(f"starts must be at least 1, got {starts}")
     table = tabulate_quantiles(log_prob)
     _, scale = spread(table)
-    unit, unit_weights = np.polynomial.legendre.leggauss(10)
-    middles = np.linspace(-10.95, 10.95, 147)  # of panels 0.15 wide
-    t = torch.from_numpy(np.add.outer(middles, 0.075 * unit).ravel())
-    density = torch.exp(-0.5 * t.square()) / math.sqrt(2 * math.pi)
-    weights = 0.075 * torch.from_numpy(np.tile(unit_weights, len(middles))) * density
 
     def value_and_slope(
         point: Float64[np.ndarray, " 2"],
     ) -> tuple[float, Float64[np.ndarray, " 2"]]:
         with torch.enable_grad():
             place = torch.from_numpy(point * [scale, 1.0]).requires_grad_()
-            energy = -(log_prob(place[0] + place[1].exp() * t) @ weights)
-            value = energy - place[1] - _ENTROPY
+            value = divergence(log_prob, place[0], place[1].exp())
             (slope,) = torch.autograd.grad(value, place)
         return value.item(), slope.numpy() * [scale, 1.0]
 

@@ -1,26 +1,23 @@
 """Priors with a floor under a Gaussian posterior: Laplace, logistic, Student-t, separated modes.
 
-Laplace, p = e^(−|x|)/2: E|x| = σ√(2/π) e^(−μ²/2σ²) + μ erf(μ/σ√2) is least at μ = 0 for every σ;
-what is left, −½ ln(2πe) − ln σ + ln 2 + σ√(2/π), is least at σ* = √(π/2), so that, with r = |μ|/σ,
-
-    δ₁ = ½ + ln 2 − ln π = 0.0484 nats,                                                    (1)
-    KL = δ₁ + (e^g − 1 − g) + σ [r erf(r/√2) − √(2/π) (1 − e^(−r²/2))],   g = ln(σ/σ*).     (2)
-
+Laplace, p = e^(−|x|)/2: E|x| = σ√(2/π) e^(−μ²/2σ²) + μ erf(μ/σ√2) is least at μ = 0 for every σ,
+and −½ ln(2πe) − ln σ + ln 2 + σ√(2/π) at σ* = √(π/2). With r = |μ|/σ and g = ln(σ/σ*),
+    KL = δ₁ + (e^g − 1 − g) + σ [r erf(r/√2) − √(2/π) (1 − e^(−r²/2))],                    (1)
+    δ₁ = ½ + ln 2 − ln π = 0.0484 nats.                                                    (2)
 Logistic, V = x + 2 ln(1 + e^(−x)):  V'' = ½ sech²(x/2) ∈ [0, ½],  |V''''| ≤ ¼.            (3)
-Student-t, V = c + ½(ν + 1) ln(1 + x²/ν):  V'' ∈ [−(ν + 1)/8ν, (ν + 1)/ν], its ends at x² = 3ν and
-    0;  V'''' = −6(ν + 1) Re (x + i√ν)⁻⁴, so that |V''''| ≤ 6(ν + 1)/ν².                   (4)
-Mixture of k normals N(m_j, 1) of equal weight, neighbours 2m apart. With κ_i the cumulants of m_J
-    given x,  V'' = 1 − κ₂,  V'''' = −κ₄.  As |m_J| ≤ R = (k − 1)m,  κ₂ ≤ R² and |κ₄| ≤ 2R⁴.
-    In a gap of middle c the i-th further mode on a side is at c ± (2i + 1)m and has at most
-    r_i = e^(−2i²m²) of the weight of the nearest: κ₂ ≤ m² [1 + Σ_i ((2i + 1)² − 1) r_i]; and with
-    δ = Σ_i ((2i + 1)⁴ + 1) r_i the raw moments around c are those of two modes to within δ m^p, so
-    that |κ₄| ≤ m⁴ [2 + 75 δ (1 + δ)³].                                                    (5)
+Student-t, V = c + ½(ν + 1) ln(1 + x²/ν):  −(ν + 1)/8ν ≤ V'' ≤ (ν + 1)/ν  (at x² = 3ν and 0),
+    V'''' = −6(ν + 1) Re (x + i√ν)⁻⁴,  |V''''| ≤ 6(ν + 1)/ν².                              (4)
+Mixture of k normals N(m_j, 1), neighbours 2m apart: V'' = 1 − κ₂, V'''' = −κ₄, κ_i the cumulants
+    of m_J given x. As |m_J| ≤ R = (k − 1)m, κ₂ ≤ R² and |κ₄| ≤ 2R⁴. Around the middle of the gap
+    that x lies in, the i-th further mode on a side has at most r_i = e^(−2i²m²) of the nearest
+    one's weight: κ₂ ≤ m² [1 + Σ_i ((2i + 1)² − 1) r_i]; and, as then the p-th raw moments are off
+    those of two modes by δ m^p at most, δ = Σ_i ((2i + 1)⁴ + 1) r_i,
+    |κ₄| ≤ m⁴ [2 + 75 δ (1 + δ)³].                                                         (5)
 
-δ₁ of the mixture grows with m: noise N(0, τ²) takes normals to normals and the mixture to one with
-m/√(1 + τ²), and lowers no KL less than that. Towards m → ∞ it is ln k: q sits on one of k modes.
-δ₁ of Student-t falls as ν grows (3/(4ν²) for ν → ∞), from 0.1828 nats at ν = 1.
-
-Deviations: derived here.
+δ₁ of the mixture grows with m, towards ln k: added noise brings its modes nearer to each other in
+units of their width, keeps q normal, and raises no KL. δ₁ of Student-t falls from 0.1828 nats at
+ν = 1 to 3/(4ν²).
+Deviations: derived here (docs/maths/mean-field.md).
 """
 
 import math
@@ -47,7 +44,7 @@ _COMPONENTS_MAX = 5  # the proof takes ever more cells: about 3 s at 5
 
 @final
 class Laplace(ScalarPrior):
-    """Double exponential density e^(−|x|)/2; its floor is a closed form, eq. (1)."""
+    """Double exponential density e^(−|x|)/2; its floor is a closed form, eq. (2)."""
 
     def log_prob(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Return ln p(x); see `ScalarPrior.log_prob`."""
@@ -55,7 +52,7 @@ class Laplace(ScalarPrior):
 
     @cached_property
     def certificate(self) -> Certificate:
-        """The floor, eq. (1)."""
+        """The floor, eq. (2)."""
         floor = 0.5 + math.log(2) - math.log(math.pi)
         return Certificate(floor, floor, 0.0, math.sqrt(math.pi / 2), True, "closed form")
 
@@ -65,7 +62,7 @@ class Laplace(ScalarPrior):
         log_scale: Float[Tensor, "*shape"],
         by: Rule,
     ) -> Float[Tensor, "*shape"]:
-        """Compute what N(μ, σ²) costs above the floor, by eq. (2): the rule is not needed."""
+        """Compute what N(μ, σ²) costs above the floor, by eq. (1): the rule is not needed."""
         sigma = self.certificate.sigma * log_scale.exp()
         r = mu / sigma
         lift = r * torch.erf(r / math.sqrt(2)) + math.sqrt(2 / math.pi) * torch.expm1(-r * r / 2)

@@ -7,18 +7,15 @@ third central moment m₃, a and b are the roots of y² − (m₃/m₂) y − m�
     Ĝ(μ, σ) = Σ_j w_j V(μ + σt_j)                                                          (1)
 
 has positive weights, no truncation, and is exact for quadratics. If l ≤ V'' ≤ L, V differs from
-its tangent at c by θ(x − c)²/2, l ≤ θ ≤ L, both under the expectation and under the rule:
+its tangent at c by θ(x − c)²/2, l ≤ θ ≤ L, both under the expectation and under the rule; if
+|V''''| ≤ M, from the cubic that touches it at a and b by M (x − a)²(x − b)²/24 at most:
 
-    |E V(μ + σε) − Ĝ| ≤ ½ (L − l) σ² D₂,   D₂ = Σ P m₂;                                    (2)
-
-if |V''''| ≤ M, V differs from the cubic that touches it at a and b by M (x − a)²(x − b)²/24:
-
+    |E V(μ + σε) − Ĝ| ≤ ½ (L − l) σ² D₂,   D₂ = Σ P m₂,                                    (2)
     |E V(μ + σε) − Ĝ| ≤ M σ⁴ D₄/24,   D₄ = Σ P E[(ε − a)²(ε − b)² | panel].                (3)
 
 The panels are those of equal mass under N(0, 5), for which D₄ is near its least: D₂ ≈ 3.4/N² and
-D₄ ≈ 12/N⁴ (Graf & Luschgy 2000, section 6: the best panels follow φ^(1/(r + 1)), here r = 4).
+D₄ ≈ 12/N⁴ (Graf & Luschgy, section 6: the best panels follow φ^(1/(r + 1)), here r = 4).
 
-Golub & Welsch, Mathematics of Computation 23, 1969, https://doi.org/10.1090/S0025-5718-69-99647-1
 Graf & Luschgy, Foundations of Quantization for Probability Distributions, Springer 2000,
 https://doi.org/10.1007/BFb0103945
 Deviations: one Gauss rule per panel; (2) and (3) are derived here.
@@ -26,6 +23,7 @@ Deviations: one Gauss rule per panel; (2) and (3) are derived here.
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -36,6 +34,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 _ORDER = 40  # Gauss–Legendre nodes that integrate the normal density over a panel, to rounding
+_TAIL = 11.0  # Φ(−11) = 2e-28
 _REACH = 12.0  # the outermost panels end so far beyond the others: φ has fallen below 1e-31
 
 
@@ -117,3 +116,39 @@ def rule(panels: int) -> Rule:
 
 def _tensor(pairs: Float64[np.ndarray, "panels 2"]) -> Float64[Tensor, " j"]:
     return torch.from_numpy(pairs.ravel())
+
+
+def divergence(
+    log_prob: Callable[[Tensor], Tensor],
+    mu: Float64[Tensor, "*shape"],
+    sigma: Float64[Tensor, "*shape"],
+) -> Float64[Tensor, "*shape"]:
+    """Compute KL(N(μ, σ²) ‖ p) by a second, finer quadrature, without a proven error.
+
+    1,480 Gauss–Legendre nodes, in panels of which one ends at x = 0: a kink of p there does no
+    harm.
+
+    Args:
+        log_prob: ln p, element by element.
+        mu: Means μ.
+        sigma: Standard deviations σ > 0.
+
+    Returns:
+        Nats; about 1e-13 off for the densities of `priors`.
+    """
+    unit, weights = _unit_panels()
+    turn = (-mu / sigma).detach().clamp(0.1 - _TAIL, _TAIL - 0.1)[..., None]
+    t = torch.cat([-_TAIL + (turn + _TAIL) * unit, turn + (_TAIL - turn) * unit], dim=-1)
+    mass = torch.cat([(turn + _TAIL) * weights, (_TAIL - turn) * weights], dim=-1)
+    mass = mass * torch.exp(-0.5 * t.square()) / math.sqrt(2 * math.pi)
+    energy = -(log_prob(mu[..., None] + sigma[..., None] * t) * mass).sum(-1)
+    return energy - sigma.log() - 0.5 * math.log(2 * math.pi * math.e)
+
+
+@functools.cache
+def _unit_panels() -> tuple[Float64[Tensor, " j"], Float64[Tensor, " j"]]:
+    """Nodes and weights of 74 Gauss–Legendre panels of order 10 on [0, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(10)
+    starts = np.arange(74)[:, None]
+    unit = (starts + (1 + nodes) / 2) / len(starts)
+    return torch.from_numpy(unit.ravel()), torch.from_numpy(np.tile(weights / 148, 74))

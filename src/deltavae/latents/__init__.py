@@ -20,6 +20,7 @@ from deltavae.latents.independent import Independent
 from deltavae.latents.learnable_ar1 import LearnableAR1
 from deltavae.latents.learned_prior import LearnedPrior
 from deltavae.latents.matern import Matern
+from deltavae.latents.mean_field import MeanFieldPair
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
 from deltavae.latents.power_spherical import PowerSpherical, SphericalUniform
 from deltavae.latents.pyro_sites import as_pyro
@@ -52,6 +53,7 @@ __all__ = [
     "LearnedPrior",
     "Matern",
     "MeanFieldNormal",
+    "MeanFieldPair",
     "Posterior",
     "PowerSpherical",
     "Quantised",
