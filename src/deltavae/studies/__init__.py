@@ -44,6 +44,10 @@ STUDIES = {
         "deltavae.studies.utilisation.Utilisation",
         "what the latents are used for: probes, likeness of decodings, rows, pictures",
     ),
+    "pairs": Listed(
+        "deltavae.studies.pairs.Pairs",
+        "every pair of posterior and prior at the same committed rate",
+    ),
     "collapse": Listed(
         "deltavae.studies.collapse.Collapse",
         "why posteriors collapse: the linear VAE's closed form, the course of trainings",
