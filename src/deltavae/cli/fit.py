@@ -31,6 +31,7 @@ from deltavae.model import DeltaVAE
 from deltavae.report import build_report
 from deltavae.run_folder import RunFolder, instantiate, load, provenance
 from deltavae.training import (
+    BrokenFloorError,
     DeltaVAEDataModule,
     DeltaVAEModule,
     LaggingInference,
@@ -235,7 +236,7 @@ def _train(
                 ],
                 trainer={**options["trainer"], "precision": options["precision"]},
             )
-    except TrainingDivergedError as error:
+    except (BrokenFloorError, TrainingDivergedError) as error:
         raise CommandError(str(error)) from error
     except MisconfigurationException as error:
         raise ValueError(f"--trainer: {error}") from error

@@ -14,6 +14,7 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Checkpoint
 
 from deltavae.run_folder import write_atomically
+from deltavae.training.floors import BrokenFloorError
 from deltavae.training.module import DeltaVAEModule, TrainingDivergedError
 
 
@@ -103,5 +104,6 @@ class RunCheckpoint(Checkpoint):
         """Give Ctrl-C back, and name the last good checkpoint."""
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
-        if isinstance(exception, TrainingDivergedError) and self.path.is_file():
+        wrong = isinstance(exception, TrainingDivergedError | BrokenFloorError)
+        if wrong and self.path.is_file():
             exception.args = (f"{exception}; the last good checkpoint is {self.path}",)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from deltavae.model import DeltaVAE
 from deltavae.noise import counter_coin, counter_normal
 from deltavae.objectives import ELBO, Objective
+from deltavae.training.floors import FloorWatch
 from deltavae.training.log import CSVLog
 from deltavae.training.random_states import random_states, restore_random_states
 from deltavae.units import nats_to_bits, nats_to_bpd
@@ -47,7 +48,8 @@ class DeltaVAEModule(pl.LightningModule):
         aux_learning_rate: Peak step size for the auxiliary prior.
         max_minutes: Time at which the cosine reaches zero, whatever the step; None: no limit.
         seed: Seed of the posterior noise.
-        log_every: Steps between two entries of the log, where finiteness is checked too.
+        log_every: Steps between two entries of the log, where finiteness is checked too, and the
+            floor (`floors`).
         augment: "flip" mirrors every training image left to right with probability ½; None: no
             augmentation. Evaluation never flips.
 
@@ -120,6 +122,10 @@ class DeltaVAEModule(pl.LightningModule):
         # of the gradients itself, after they would have been clipped.
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.99), fused=fused)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Return what checks at log steps that the floor holds."""
+        return [FloorWatch(self.model, self.log_every, self.steps)]
 
     def rate_factor(self, step: int) -> float:
         """Return the learning rate of a step relative to its peak: warm-up, then a cosine."""
