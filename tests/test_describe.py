@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deltavae.configuration import ENCODERS
+from deltavae.configuration import ENCODERS, model_specification
 from deltavae.decoders import Decoder
 from deltavae.describe import PixelsSeen, RowsSeen, costs, dependence, pixels_seen, rows_seen
 from deltavae.likelihoods import Categorical
 from deltavae.model import DeltaVAE
 from deltavae.run_folder import instantiate
-from runs import tiny_specification
+from every_pair import EVERY_PAIR
+from runs import DECODER, ENCODER, tiny_specification
 
 SIDE, LEVELS, WIDTH = 4, 5, 6
 P = SIDE * SIDE
@@ -146,6 +147,28 @@ def test_a_described_model_is_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), rng)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def computed(model, x) -> list[torch.Tensor]:
+    """What a forward pass and a draw of the prior return, by fixed noise."""
+    noise = torch.linspace(-1, 1, len(x) * model.latents.n * model.latents.d)
+    noise = noise.view(len(x), model.latents.n, model.latents.d)
+    terms = model(x, noise)
+    drawn = model.latents.prior_from_noise(noise)
+    return [terms.distortion, terms.rate, terms.rate_terms, terms.aux_rate, drawn]
+
+
+@pytest.mark.parametrize("make", EVERY_PAIR.values(), ids=EVERY_PAIR)
+def test_every_pair_computes_the_same_after_it_was_described(make):
+    shape = (1, 12, 3)
+    parts = {"decoder": DECODER, "encoder": ENCODER, "latents": make(), "aux_hidden": 4}
+    model = instantiate(model_specification(shape, LEVELS, **parts)).eval()
+    x = torch.randint(0, LEVELS, (2, *shape), dtype=torch.uint8)
+    described = copy.deepcopy(model)  # of what a first use makes and keeps it has nothing yet
+    costs(described)
+    for after, expected in zip(computed(described, x), computed(model, x), strict=True):
+        assert type(after) is torch.Tensor
+        assert torch.equal(after, expected)
 
 
 H, W = 7, 6

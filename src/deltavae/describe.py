@@ -16,6 +16,7 @@ Deviations:
     * Memory is counted on a CPU, where attention stays in float32 under autocast.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,7 +87,8 @@ def costs(model: DeltaVAE, autocast: torch.dtype | None = None) -> dict[str, Cos
 
 def _count(model: DeltaVAE, batch: int, autocast: torch.dtype | None) -> "_Meter":
     # The forward pass of `DeltaVAE.forward`, with a meter at every part.
-    meter = _Meter()
+    # A pair may keep tensors that it makes on first use: a copy of it keeps the fake ones.
+    latents, meter = copy.deepcopy(model.latents), _Meter()
     exact = torch.autocast("cpu", enabled=False)
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
@@ -94,14 +96,14 @@ def _count(model: DeltaVAE, batch: int, autocast: torch.dtype | None) -> "_Meter
     ):
         x = torch.zeros(batch, *model.decoder.event_shape, dtype=torch.uint8)
         read = None
-        if model.encoder is not None and model.latents is not None:
+        if model.encoder is not None and latents is not None:
             with meter.part("encoder"):
                 params = model.encoder(x)
             with meter.part("latents"), exact:
-                q = model.latents.posterior(params)
+                q = latents.posterior(params)
                 z = q.sample(torch.zeros_like(q.mu))
-                read = model.latents.to_decoder(z)
-                model.latents.rate(q, z)
+                read = latents.to_decoder(z)
+                latents.rate(q, z)
         with meter.part("decoder"):
             model.decoder.log_prob(x, read)
         if read is not None and model.aux_prior is not None:
