@@ -8,7 +8,15 @@ import torch
 from torch.distributions import Independent as Reinterpreted
 from torch.distributions import Normal, kl_divergence
 
-from deltavae.latents import AR1, AR1Prior, Grid, Matern, as_pyro
+from deltavae.latents import (
+    AR1,
+    AR1Prior,
+    Grid,
+    Matern,
+    PowerSpherical,
+    SphericalUniform,
+    as_pyro,
+)
 
 B, NOISE = 3, 0.5
 PAIRS = {
@@ -117,6 +125,22 @@ def test_alpha_of_a_pyro_model_is_learned(pyro):
     learned = pyro.param("alpha").item()
     # standard error of the maximum likelihood estimate: √((1 − α²)/n) = 0.03
     assert learned == pytest.approx(0.8, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [PowerSpherical, SphericalUniform])
+def test_directions_are_sites_too(pyro, kind):
+    directions = torch.nn.functional.normalize(seeded(B, 3, seed=3), dim=-1)
+    arguments = (3,) if kind is SphericalUniform else (directions[0], torch.tensor(4.0).double())
+    prior = kind(*arguments)
+
+    def model():
+        with pyro.plate("examples", B):
+            return pyro.sample("z", as_pyro(prior))
+
+    trace = pyro.poutine.trace(pyro.condition(model, data={"z": directions})).get_trace()
+    found = trace.log_prob_sum()
+    torch.testing.assert_close(found, prior.log_prob(directions).sum())
+    assert model().shape == (B, 3)
 
 
 def test_without_pyro_the_error_says_what_to_install(monkeypatch):

@@ -71,8 +71,11 @@ logits = st.one_of(st.floats(-30, 30, width=32), st.sampled_from([0.0, 1e-6, 1e4
 @settings(max_examples=300, deadline=None)
 def test_the_rate_is_the_divergence_and_never_below_the_floor(numbers, confidence, dtype):
     latents = Categorical(2, 4, confidence)
-    params = torch.tensor(numbers, dtype=dtype).view(1, 2, 4)
+    params = torch.tensor(numbers, dtype=dtype).view(1, 2, 4).requires_grad_()
     q = latents.posterior(params)
+    (gradient,) = torch.autograd.grad(latents.rate(q).sum(), params)
+    assert gradient.isfinite().all()
+    params, q = params.detach(), q.map(torch.detach)
     assert (q.excess >= 0).all()
     assert float(latents.rate(q).double()) >= latents.committed_rate * (1 - 2**-23)
     exact = latents.posterior(params.double())
@@ -149,6 +152,11 @@ def test_the_auxiliary_probabilities():
         (lambda: Categorical(2, 4, 0.25), r"confidence must lie in \(1/d, 1\)"),
         (lambda: Categorical.from_rate(10.0, 2, 4), "d=149 codes would carry it"),
         (lambda: Categorical.from_rate(0.0, 2, 4), "delta must lie in"),
+        (lambda: Categorical.from_rate(math.inf, 2, 4), "got inf$"),
+        (lambda: Categorical.from_rate(math.nan, 2, 4), "got nan$"),
+        (lambda: Categorical.from_rate(1e6, 2, 4), "got 1000000.0$"),
+        (lambda: Categorical.from_rate(1.0, 2, 1), "d must be at least 2 codes, got 1"),
+        (lambda: Categorical.from_rate(1.0, 0, 4), "n must be at least 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(build, message):

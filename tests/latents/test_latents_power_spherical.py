@@ -39,7 +39,7 @@ def test_the_area_of_circle_and_sphere():
 def density_of_the_cosine(t, kappa, d):
     # |S^{d−2}| (1 − t²)^{(d−3)/2} p: what is left of (1) when the directions about μ are summed
     ring = math.exp(log_area(d - 1)) if d > 2 else 2.0
-    value = log_density(torch.tensor(t, dtype=torch.float64), kappa, d)
+    value = log_density(torch.tensor(2 - 2 * t, dtype=torch.float64), kappa, d)
     return ring * (1 - t * t) ** ((d - 3) / 2) * math.exp(float(value))
 
 
@@ -54,7 +54,9 @@ def test_density_integrates_to_one_and_to_the_rate(d, kappa):
         return quad(inner, -math.pi / 2, math.pi / 2, epsabs=1e-12, epsrel=1e-11, limit=200)[0]
 
     def log_ratio(t):
-        return float(log_density(torch.tensor(t, dtype=torch.float64), kappa, d)) + log_area(d)
+        return float(
+            log_density(torch.tensor(2 - 2 * t, dtype=torch.float64), kappa, d)
+        ) + log_area(d)
 
     assert integral(lambda t: 1.0) == pytest.approx(1.0, rel=1e-9)
     assert integral(log_ratio) == pytest.approx(rate_of(kappa, d), rel=1e-8, abs=1e-12)
@@ -131,6 +133,21 @@ def test_distributions_follow_the_shapes_of_torch():
         q.log_prob(torch.ones(3))
     with pytest.raises(ValueError, match="d must be at least 2"):
         SphericalUniform(1)
+
+
+@pytest.mark.parametrize(("d", "kappa"), [(2, 1e6), (3, 1e5), (8, 300.0)])
+def test_float32_keeps_the_digits_of_the_density_and_of_the_kl(d, kappa):
+    mu = direction(d)
+    noise = torch.randn(1000, d, generator=seeded(3), dtype=torch.float64)
+    z = from_noise(mu.expand(1000, d), noise, GammaQuantile((d - 1) / 2 + kappa))
+    # The same points: rounded first, then scored in both precisions.
+    z, mu = z.float(), mu.float()
+    exact = PowerSpherical(mu.double(), torch.tensor(kappa, dtype=torch.float64), False)
+    single = PowerSpherical(mu, torch.tensor(kappa), False)
+    error = single.log_prob(z).double() - exact.log_prob(z.double())
+    assert float(error.abs().max()) < 1e-5 * (1 + abs(rate_of(kappa, d)))
+    found = float(kl_divergence(single, SphericalUniform(d)))
+    assert found == pytest.approx(rate_of(kappa, d), rel=1e-6)
 
 
 def test_it_is_uniform_without_concentration():

@@ -34,13 +34,22 @@ def test_from_rate_hits_the_rate(bits, n, d):
 
 
 @given(
-    st.lists(st.floats(-1e4, 1e4, width=32), min_size=6, max_size=6),
+    st.lists(
+        st.one_of(st.floats(-1e4, 1e4, width=32), st.sampled_from([0.0, 1e-30, -1e30])),
+        min_size=6,
+        max_size=6,
+    ),
     st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
 )
 @settings(max_examples=50, deadline=None)
 def test_the_rate_is_the_floor_whatever_the_net_says(numbers, dtype):
     latents = Spherical(2, 3, 7.0)
     q = latents.posterior(torch.tensor(numbers, dtype=dtype).view(1, 2, 3))
+    ones = torch.ones(1, 2, dtype=q.mu.dtype)
+    torch.testing.assert_close(q.mu.norm(dim=-1), ones)
+    noise = torch.randn(1, 2, 3, generator=seeded(), dtype=q.mu.dtype)
+    torch.testing.assert_close(q.sample(noise).norm(dim=-1), ones)
+    assert latents.direct_rate(q).tolist() == pytest.approx([latents.committed_rate])
     assert (latents.rate(q) == torch.tensor(latents.committed_rate, dtype=q.mu.dtype)).all()
     assert float(latents.rate_terms(q).double().sum()) == pytest.approx(latents.committed_rate)
 
@@ -80,6 +89,12 @@ def test_draws_of_the_prior_are_uniform_and_points_are_projected():
     torch.testing.assert_close(moment, torch.eye(3, dtype=torch.float64) / 3, rtol=0, atol=0.01)
     torch.testing.assert_close(latents.nearest(3.0 * z), z)
     assert float(latents.to_decoder(z).square().mean()) == pytest.approx(1.0)
+
+
+def test_a_mean_off_the_sphere_is_no_posterior_of_the_pair():
+    latents = Spherical(2, 3, 7.0)
+    q = latents.posterior(torch.ones(1, 2, 3))
+    assert float(latents.direct_rate(q.map(lambda t: 0.99 * t))) == math.inf
 
 
 def test_the_gradient_reaches_the_network_and_only_turns():

@@ -54,7 +54,9 @@ def divergence_terms(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     for k in range(14, 1, -1):  # x²/2 − x³/6 + x⁴/12 − …: 1e-17 relative at |x| = 0.05
         series = 1 / (k * (k - 1)) - small * series
     far = torch.where(near, 1.0, x)
-    return torch.where(near, small.square() * series, torch.special.xlogy(1 + far, 1 + far) - far)
+    y = 1 + far
+    positive = torch.where(y > 0, y, 1.0)  # y ln y at 0 has no slope, which must not become NaN
+    return torch.where(near, small.square() * series, y * positive.log() - far)
 
 
 @final
@@ -146,10 +148,7 @@ class Categorical(Latents):
     proof = "closed form: δ = n [ln K + c ln c + (1 − c) ln((1 − c)/(K − 1))], K = d codes"
 
     def __init__(self, n: int, d: int, confidence: float) -> None:
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        if d < 2:
-            raise ValueError(f"d must be at least 2 codes, got {d}")
+        _check(n, d)
         if not 1 / d < confidence < 1:
             raise ValueError(f"confidence must lie in (1/d, 1) = ({1 / d:g}, 1), got {confidence}")
         per_step = _rate_of(confidence, d)
@@ -176,11 +175,15 @@ class Categorical(Latents):
         Raises:
             ValueError: If delta is out of its range; the message names a d that would carry it.
         """
+        _check(n, d)
         if not 0 < delta < n * _rate_of(_CERTAIN, d):
-            needed = math.ceil(math.exp(max(delta, 0.0) / n) * (1 + 1e-6))
+            carried = ""
+            if 0 < delta < 20 * n:  # of half a billion codes at most
+                enough = max(2, math.ceil(math.exp(delta / n) * (1 + 1e-6)))
+                carried = f"; d={enough} codes would carry it"
             raise ValueError(
                 f"delta must lie in (0, {n * math.log(d):.6g}) nats at n={n} steps of d={d} "
-                f"codes, got {delta}; d={max(2, needed)} codes would carry it"
+                f"codes, got {delta}{carried}"
             )
 
         def gap(confidence: float) -> float:
@@ -257,6 +260,13 @@ class Categorical(Latents):
             One-hot codes.
         """
         return _one_hot_of_largest(z)
+
+
+def _check(n: int, d: int) -> None:
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if d < 2:
+        raise ValueError(f"d must be at least 2 codes, got {d}")
 
 
 def _rate_of(confidence: float, codes: int) -> float:

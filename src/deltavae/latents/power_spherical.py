@@ -25,8 +25,8 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from scipy.special import betaln, gammainccinv, gammaincinv, gammaln, ndtr, psi
+from jaxtyping import Float, Float64
+from scipy.special import gammainccinv, gammaincinv, gammaln, ndtr
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
@@ -36,6 +36,20 @@ from deltavae.priors.base import Constant
 def log_area(d: int) -> float:
     """Compute ln |S^{d−1}|, the logarithm of the area of the unit sphere in R^d."""
     return math.log(2) + 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d)
+
+
+def _rate(kappa: Float64[Tensor, "*shape"], d: int) -> Float64[Tensor, "*shape"]:
+    beta = (d - 1) / 2
+    alpha = beta + kappa
+    gained = torch.digamma(alpha) - torch.digamma(alpha + beta)  # E ln((1 + t)/2)
+    return log_area(d) - _log_constant(kappa, d) + kappa * gained  # (3)
+
+
+def _log_constant(kappa: Float64[Tensor, "*shape"], d: int) -> Float64[Tensor, "*shape"]:
+    # ln N(κ) − κ ln 2, which both have no part in what matters: of (2) and of ln(1 + μᵀz).
+    beta = (d - 1) / 2
+    alpha = beta + kappa
+    return beta * math.log(4 * math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
 
 
 def rate_of(kappa: float, d: int) -> float:
@@ -48,38 +62,30 @@ def rate_of(kappa: float, d: int) -> float:
     Returns:
         Nats, growing with κ.
     """
-    beta = (d - 1) / 2
-    alpha = beta + kappa
-    log_gammas = betaln(alpha, beta) - gammaln(beta)  # ln Γ(α) − ln Γ(α + β), without cancellation
-    log_normaliser = (alpha + beta) * math.log(2) + beta * math.log(math.pi) + log_gammas  # (2)
-    mean_log = math.log(2) + psi(alpha) - psi(alpha + beta)
-    return float(log_area(d) - log_normaliser + kappa * mean_log)  # (3)
+    return float(_rate(torch.tensor(kappa, dtype=torch.float64), d))
 
 
 def log_density(
-    cosine: Float[Tensor, "*shape"], kappa: float | Float[Tensor, "*kappa"], d: int
+    distance: Float[Tensor, "*shape"], kappa: float | Float[Tensor, "*kappa"], d: int
 ) -> Float[Tensor, "*shape"]:
-    """Compute ln p(z) of (1) from the cosine μᵀz.
+    """Compute ln p(z) of (1) from ‖z − μ‖² = 2 − 2 μᵀz, which keeps its digits at large κ.
 
     Args:
-        cosine: μᵀz, in [−1, 1] up to rounding.
-        kappa: Concentration κ; broadcast against the cosine.
+        distance: ‖z − μ‖², in [0, 4] up to rounding.
+        kappa: Concentration κ; broadcast against the distance.
         d: Dimensions of the space.
 
     Returns:
-        Nats; at z = −μ, where p is 0, the logarithm of the smallest positive number stands for −∞.
+        Nats; at z = −μ, where p is 0, κ times the logarithm of a rounding stands for −∞.
     """
-    beta = (d - 1) / 2
-    alpha = beta + torch.as_tensor(kappa, dtype=torch.float64, device=cosine.device)
-    log_gammas = torch.lgamma(alpha) - torch.lgamma(alpha + beta)
-    log_normaliser = (alpha + beta) * math.log(2) + beta * math.log(math.pi) + log_gammas  # (2)
-    tiny = torch.finfo(cosine.dtype).tiny
-    return kappa * (1 + cosine).clamp_min(tiny).log() - log_normaliser.to(cosine.dtype)
+    exact = torch.as_tensor(kappa, dtype=torch.float64, device=distance.device)
+    share = (0.25 * distance).clamp(0, 1 - torch.finfo(distance.dtype).eps)  # (1 − t)/2
+    return kappa * torch.log1p(-share) - _log_constant(exact, d).to(distance.dtype)
 
 
 @final
 class GammaQuantile:
-    """a(r) = F⁻¹(Φ(r)), F the distribution of Gamma(α): ln a as a cubic Hermite spline, 1e-10.
+    """a(r) = F⁻¹(Φ(r)), F the distribution of Gamma(α): ln a as a cubic Hermite spline, to 3e-9.
 
     Args:
         shape: α, above 0.
@@ -171,15 +177,31 @@ class SphericalUniform(Distribution):
             raise ValueError(f"d must be at least 2, got {d}")
         super().__init__(torch.Size(), torch.Size((d,)), validate_args)
 
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "SphericalUniform":
+        """Return the same distribution with a larger batch shape."""
+        wide = self._get_checked_instance(SphericalUniform, _instance)  # type: ignore[no-untyped-call]
+        super(SphericalUniform, wide).__init__(
+            torch.Size(batch_shape), self.event_shape, validate_args=False
+        )
+        wide._validate_args = self._validate_args
+        return wide  # type: ignore[no-any-return]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of z: 0, inside the sphere."""
+        return torch.zeros(self._extended_shape())
+
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw unit vectors of shape (*sample_shape, d)."""
-        return torch.nn.functional.normalize(torch.randn(*sample_shape, *self.event_shape), dim=-1)
+        """Draw unit vectors of shape (*sample_shape, *batch_shape, d)."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return torch.nn.functional.normalize(torch.randn(shape), dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return −ln |S^{d−1}| for every unit vector."""
         if self._validate_args:
             self._validate_sample(value)
-        return torch.full_like(value[..., 0], -log_area(self.event_shape[0]))
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)  # type: ignore[no-untyped-call]
+        return value.new_full(shape, -log_area(self.event_shape[0]))
 
 
 @final
@@ -217,8 +239,14 @@ class PowerSpherical(Distribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "PowerSpherical":
         """Return the same distribution with a larger batch shape."""
-        loc = self.loc.expand(*batch_shape, *self.event_shape)
-        return PowerSpherical(loc, self.scale.expand(*batch_shape), self._validate_args)
+        wide = self._get_checked_instance(PowerSpherical, _instance)  # type: ignore[no-untyped-call]
+        wide.loc = self.loc.expand(*batch_shape, *self.event_shape)
+        wide.scale = self.scale.expand(*batch_shape)
+        super(PowerSpherical, wide).__init__(
+            torch.Size(batch_shape), self.event_shape, validate_args=False
+        )
+        wide._validate_args = self._validate_args
+        return wide  # type: ignore[no-any-return]
 
     @property
     def _beta(self) -> float:
@@ -256,21 +284,19 @@ class PowerSpherical(Distribution):
         """
         if self._validate_args:
             self._validate_sample(value)
-        return log_density((self.loc * value).sum(-1), self.scale, self.event_shape[0])
+        distance = (value - self.loc).square().sum(-1)
+        return log_density(distance, self.scale, self.event_shape[0])
 
     def entropy(self) -> Tensor:
         """Return the entropy in nats: ln |S^{d−1}| less (3)."""
-        alpha, beta = self._beta + self.scale, self._beta
-        log_gammas = torch.lgamma(alpha) - torch.lgamma(alpha + beta)
-        log_normaliser = (alpha + beta) * math.log(2) + beta * math.log(math.pi) + log_gammas
-        mean_log = math.log(2) + torch.digamma(alpha) - torch.digamma(alpha + beta)
-        return log_normaliser - self.scale * mean_log
+        d = self.event_shape[0]
+        return log_area(d) - _rate(self.scale.double(), d).to(self.scale.dtype)
 
 
 def _kl_power_spherical_uniform(q: PowerSpherical, p: SphericalUniform) -> Tensor:
     if q.event_shape != p.event_shape:
         raise ValueError(f"event shapes must agree, got {q.event_shape} and {p.event_shape}")
-    return log_area(p.event_shape[0]) - q.entropy()  # (3)
+    return _rate(q.scale.double(), p.event_shape[0]).expand(q.batch_shape)
 
 
 register_kl(PowerSpherical, SphericalUniform)(_kl_power_spherical_uniform)  # type: ignore[no-untyped-call]

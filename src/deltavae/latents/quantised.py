@@ -57,25 +57,26 @@ class QuantisedPosterior(Posterior):
     Attributes:
         mu: The code, with the straight-through gradient.
         excess: 0: nothing lies above the floor.
+        levels: Number of levels L of each channel.
     """
 
     mu: Float[Tensor, "b n d"]
     excess: Float[Tensor, "b n 1"]
+    levels: tuple[int, ...]
 
     def sample(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return the code, whatever the noise; see `Posterior.sample`."""
         return self.mu
 
     def log_prob(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-        """Return 0 at the code and −∞ elsewhere; see `Posterior.log_prob`."""
-        same = ((z - self.mu).abs() < 1 / MOST_LEVELS).all(-1).all(-1)
+        """Return 0 at the code and −∞ at others; see `Posterior.log_prob`."""
+        same = (_indices(z, self.levels) == _indices(self.mu, self.levels)).flatten(1).all(1)
         return torch.where(same, 0.0, -math.inf).to(z.dtype)
 
     def pair_log_prob(self, z: Float[Tensor, "k n d"]) -> Float[Tensor, "k b"]:
         """Return 0 where the codes agree and −∞ elsewhere; see `Posterior.pair_log_prob`."""
-        rows = torch.cat([z, self.mu]).flatten(1)
-        places = (rows * MOST_LEVELS**2).round()  # the same code, whatever the rounding
-        _, label = torch.unique(places, dim=0, return_inverse=True)
+        codes = _indices(torch.cat([z.to(self.mu), self.mu]), self.levels).flatten(1)
+        _, label = torch.unique(codes, dim=0, return_inverse=True)
         same = label[: len(z), None] == label[len(z) :]
         return torch.where(same, 0.0, -math.inf).double()
 
@@ -166,7 +167,7 @@ class Quantised(Latents):
 
     @classmethod
     def from_rate(cls, delta: float, n: int, d: int) -> "Quantised":
-        """Build the pair whose rate is nearest to ``delta``: channels have L or L + 1 levels.
+        """Build the pair of L or L + 1 levels in every channel whose rate is nearest to ``delta``.
 
         Args:
             delta: δ in nats per example, above 0.
@@ -174,7 +175,7 @@ class Quantised(Latents):
             d: Channels, at least 1.
 
         Returns:
-            The pair; its ``committed_rate`` is the nearest that levels make, n d ln 2 at least.
+            The pair; its ``committed_rate`` is n d ln 2 at least.
 
         Raises:
             ValueError: If delta is not above 0, d below 1, or delta above n d ln 256.
@@ -213,8 +214,8 @@ class Quantised(Latents):
         y = 0.5 * counts * (raw.tanh() + 1) - 0.5
         index = torch.minimum(y.detach().round().clamp_min(0), counts - 1)
         smooth = 2 * y / (counts - 1)
-        z = _values(index, self.levels) + smooth - smooth.detach()  # (1)
-        return QuantisedPosterior(z, torch.zeros_like(z[..., :1]))
+        z = _values(index, self.levels) + (smooth - smooth.detach())  # (1), the codes exactly
+        return QuantisedPosterior(z, torch.zeros_like(z[..., :1]), self.levels)
 
     def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
         """Return Σ_tk ln L_k, ∞ where q is on no level; see `Latents.direct_rate`."""

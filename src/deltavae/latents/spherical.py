@@ -77,13 +77,13 @@ class SphericalPosterior(Posterior):
         Returns:
             Nats.
         """
-        return log_density((self.mu * z).sum(-1), self.kappa, z.shape[-1])
+        return log_density((z - self.mu).square().sum(-1), self.kappa, z.shape[-1])
 
     def pair_log_prob(self, z: Float[Tensor, "k n d"]) -> Float[Tensor, "k b"]:
         """Return ln q(z_i|x_j), a step after the other; see `Posterior.pair_log_prob`."""
         steps = zip(z.double().unbind(1), self.mu.double().unbind(1), strict=True)
         return sum(
-            (log_density(z_t @ mu_t.T, self.kappa, z.shape[-1]) for z_t, mu_t in steps),
+            (log_density(2 - 2 * z_t @ mu_t.T, self.kappa, z.shape[-1]) for z_t, mu_t in steps),
             start=z.new_zeros(len(z), len(self.mu), dtype=torch.float64),
         )
 
@@ -121,7 +121,7 @@ class ConditionalPowerSpherical(Conditional):
     ) -> Float[Tensor, "b t"]:
         """Return the log-density; see `Conditional.log_prob`."""
         mu, kappa = self.parameters(outputs)
-        return log_density((mu * z).sum(-1), kappa, self.d)
+        return log_density((z - mu).square().sum(-1), kappa, self.d)
 
     def kl(
         self, outputs: Float[Tensor, "b t width"], q: Posterior, z: Float[Tensor, "b t d"]
@@ -232,15 +232,17 @@ class Spherical(Latents):
         Returns:
             The posterior, in float32 at least.
         """
-        mu = normalize(self._checked(params), dim=-1)
+        mu = _directions(self._checked(params))
         return SphericalPosterior(mu, torch.zeros_like(mu[..., :1]), self.kappa, self._quantile)
 
     def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
-        """Return the KL from the uniform distribution; see `Latents.direct_rate`."""
+        """Return the KL from the uniform distribution, ∞ off the sphere; see `Latents`."""
         assert isinstance(q, SphericalPosterior)
         kappa = torch.full_like(q.mu[..., 0], q.kappa, dtype=torch.float64)
         posterior = PowerSpherical(q.mu.double(), kappa, validate_args=False)
-        return kl_divergence(posterior, SphericalUniform(self.d)).sum(1)
+        rates = kl_divergence(posterior, SphericalUniform(self.d))
+        on_sphere = (q.mu.double().norm(dim=-1) - 1).abs() < 1e-5
+        return torch.where(on_sphere, rates, math.inf).sum(1)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return the direction of the noise, which is uniform.
@@ -273,7 +275,7 @@ class Spherical(Latents):
         Returns:
             Directions.
         """
-        return normalize(z, dim=-1)
+        return _directions(z)
 
     def to_decoder(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Return √d z, of unit variance under the prior.
@@ -285,3 +287,10 @@ class Spherical(Latents):
             The decoder's input.
         """
         return math.sqrt(self.d) * z
+
+
+def _directions(raw: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
+    # raw/‖raw‖ whatever the size of raw, whose square may overflow or vanish; of 0 the first axis.
+    largest = raw.detach().abs().amax(-1, keepdim=True)
+    first = torch.eye(1, raw.shape[-1], dtype=raw.dtype, device=raw.device)[0]
+    return normalize(torch.where(largest > 0, raw / largest, raw + first), dim=-1)
