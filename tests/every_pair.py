@@ -5,6 +5,7 @@ from functools import partial
 
 from scipy.sparse import diags_array
 
+from deltavae.certified import GaussianMixture, Laplace
 from deltavae.latents import (
     AR1,
     ARp,
@@ -17,6 +18,7 @@ from deltavae.latents import (
     Latents,
     LearnableAR1,
     Matern,
+    MeanFieldPair,
     Quantised,
     Spherical,
     SquaredExponential,
@@ -40,6 +42,8 @@ EVERY_PAIR: dict[str, Callable[[], Latents]] = {
     "Independent": partial(Independent, 6, 2, 4.0),
     "LearnableAR1": partial(LearnableAR1, 6, [0.5, 0.9]),
     "Matern": partial(Matern, 6, [4.0, 2.0], 2.5),
+    "MeanFieldPair": partial(MeanFieldPair, Laplace(), 6, 2),
+    "MeanFieldPair of modes": partial(MeanFieldPair, GaussianMixture(2.2), 3, 1),
     "Quantised": partial(Quantised, 6, [5, 4, 2]),
     "Spherical": partial(Spherical, 6, 3, 7.0),
     "SquaredExponential": partial(SquaredExponential, 6, [3.0, 1.0], 1e-3),

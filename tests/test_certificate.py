@@ -8,7 +8,16 @@ import torch
 
 from deltavae import latents as pairs
 from deltavae.certificate import certify
-from deltavae.latents import AR1, BatchNorm, GaussianPair, LearnableAR1, LearnedPrior, Quantised
+from deltavae.certified import StudentT
+from deltavae.latents import (
+    AR1,
+    BatchNorm,
+    GaussianPair,
+    LearnableAR1,
+    LearnedPrior,
+    MeanFieldPair,
+    Quantised,
+)
 from deltavae.priors import GaussianPrior
 from deltavae.units import bits_to_nats
 from every_pair import EVERY_PAIR
@@ -117,6 +126,22 @@ def test_the_seed_decides():
     assert certify(pair, seed=3) == certify(pair, seed=3)
     with pytest.raises(ValueError, match="starts must be at least 1, got 0"):
         certify(pair, starts=0)
+
+
+def test_a_certified_floor_comes_with_an_interval():
+    modes = certify(EVERY_PAIR["MeanFieldPair of modes"](), starts=4)
+    lower, upper = modes.interval
+    assert lower == modes.committed_rate
+    assert lower <= modes.numerical_minimum <= upper * (1 + 1e-12)
+    assert upper <= lower * (1 + 1e-6)
+    assert certify(EVERY_PAIR["MeanFieldPair"](), starts=4).interval is None  # a closed form
+
+
+def test_a_floor_without_a_proof_says_so():
+    found = certify(MeanFieldPair.from_log_prob(StudentT(3.0).log_prob, 2, 1), starts=4)
+    assert found.proof.startswith("not proven")
+    assert found.config is None  # a function is no option
+    assert found.interval is None
 
 
 def test_a_prior_without_a_formula_has_no_minimum():

@@ -4,8 +4,9 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from deltavae.certified import Laplace
 from deltavae.configuration import build_latents, model_specification
-from deltavae.latents import AR1
+from deltavae.latents import AR1, MeanFieldPair
 from deltavae.latents.base import Latents
 from deltavae.run_folder import RunFolder, instantiate
 from deltavae.training import (
@@ -131,11 +132,30 @@ def test_a_floor_too_high_by_little_is_seen_at_the_minimiser(make):
     if pair.committed_rate == 0 or type(pair).__name__ == "LearnableAR1":
         return  # nothing is committed; the trained α is above the least one
     raw = torch.zeros(5, pair.n, pair.params_per_step)
+    if type(pair).__name__ == "MeanFieldPair":
+        raw[..., : pair.d] = (pair.certificate.mu - pair._centre) / pair.certificate.sigma
     if type(pair).__name__ == "BoundedVariance":
         raw[..., pair.d :] = -1e4  # σ → σ_max
     pair.committed_rate *= 1 + 1e-6
     with pytest.raises(BrokenFloorError, match="step 1, example 70 of the training set"):
         check_floor(pair, raw, torch.arange(70, 75), step=1)
+
+
+def test_a_costly_formula_reads_a_few_examples(monkeypatch):
+    pair, read = EVERY_PAIR["MeanFieldPair"](), []
+    direct = type(pair).direct_rate
+    monkeypatch.setattr(
+        type(pair), "direct_rate", lambda self, q: read.append(len(q.mu)) or direct(self, q)
+    )
+    check_floor(pair, torch.zeros(9, 6, 4), torch.arange(9), step=1)
+    assert read == [pair.direct_examples] == [4]
+
+
+def test_a_prior_that_is_a_function_is_told_of_without_it():
+    pair = MeanFieldPair.from_log_prob(Laplace().log_prob, 2, 1)
+    broken(pair)
+    with pytest.raises(BrokenFloorError, match=r"a bug in MeanFieldPair\(n=2, d=1\), not in"):
+        check_floor(pair, torch.zeros(1, 2, 2), torch.arange(1), step=1)
 
 
 def test_numbers_that_are_not_finite_are_left_to_others():

@@ -34,6 +34,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from deltavae.certified import numerical_minimum
 from deltavae.latents import (
     BatchNorm,
     Categorical,
@@ -41,6 +42,7 @@ from deltavae.latents import (
     GaussianPair,
     Latents,
     MeanFieldNormal,
+    MeanFieldPair,
     Posterior,
 )
 
@@ -58,7 +60,7 @@ class RateCertificate:
 
     Attributes:
         pair: Name of the pair's class.
-        config: Its arguments.
+        config: Its arguments; None where no configuration can hold them (`arguments`).
         n: Latent steps.
         d: Latent channels.
         committed_rate: δ of every example; 0 where only the mean has a floor.
@@ -67,12 +69,12 @@ class RateCertificate:
         proof: How it is proven.
         numerical_minimum: Least rate that the search found; None where there is no formula.
         starts: Random starts of the search.
-        interval: Proven lower and upper bound of the minimum; None where δ is a closed form, or
-            nothing is proven.
+        interval: Proven lower and upper bound of the minimum, the lower one δ; None where δ is a
+            closed form, or nothing is proven.
     """
 
     pair: str
-    config: dict[str, Any]
+    config: dict[str, Any] | None
     n: int
     d: int
     committed_rate: float
@@ -112,23 +114,42 @@ def certify(latents: Latents, starts: int = 16, seed: int = 0) -> RateCertificat
     """
     if starts < 1:
         raise ValueError(f"starts must be at least 1, got {starts}")
-    pair = copy.deepcopy(latents).cpu().double().train()
-    generator = torch.Generator().manual_seed(seed)
     return RateCertificate(
         pair=type(latents).__name__,
-        config=latents.config(),
+        config=arguments(latents),
         n=latents.n,
         d=latents.d,
         committed_rate=latents.committed_rate,
         floor=latents.floor,
         mean_rate_floor=latents.mean_rate_floor,
         proof=latents.proof,
-        numerical_minimum=_least_rate(pair, starts, generator),
+        numerical_minimum=_least_rate(latents, starts, seed),
         starts=starts,
+        interval=_interval(latents),
     )
 
 
-def _least_rate(pair: Latents, starts: int, generator: torch.Generator) -> float | None:
+def arguments(latents: Latents) -> dict[str, Any] | None:
+    """Return a pair's arguments; None where there is a function among them."""
+    try:
+        return latents.config()
+    except ValueError:
+        return None
+
+
+def _interval(latents: Latents) -> tuple[float, float] | None:
+    if not isinstance(latents, MeanFieldPair) or not latents.certificate.certified:
+        return None
+    size, one = latents.n * latents.d, latents.certificate
+    return (size * one.lower, size * one.upper) if one.lower < one.upper else None
+
+
+def _least_rate(latents: Latents, starts: int, seed: int) -> float | None:
+    if isinstance(latents, MeanFieldPair):
+        value, _, _ = numerical_minimum(latents.prior.log_prob, starts, seed)
+        return latents.n * latents.d * value
+    pair = copy.deepcopy(latents).cpu().double().train()
+    generator = torch.Generator().manual_seed(seed)
     shape = (pair.n, pair.params_per_step)
     if pair.direct_rate(pair.posterior(torch.zeros(1, *shape, dtype=torch.float64))) is None:
         return None

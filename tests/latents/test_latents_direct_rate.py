@@ -1,6 +1,7 @@
 """The direct formula of every pair: its floor, against the rate, against the densities."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltavae import latents
-from deltavae.latents import BatchNorm, GaussianPair, Latents, LearnedPrior, QuantisedPosterior
+from deltavae.latents import BatchNorm, GaussianPair, Latents, LearnedPrior
 from every_pair import EVERY_PAIR
 
 every_pair = pytest.mark.parametrize("make", EVERY_PAIR.values(), ids=EVERY_PAIR)
@@ -42,7 +43,9 @@ def test_no_raw_parameters_fall_below_the_floor(make, data):
     direct = pair.direct_rate(q)
     assert direct.dtype == torch.float64
     assert direct.item() >= pair.committed_rate * (1 - 1e-9)
-    assert direct.item() == pytest.approx(pair.rate(q).item(), rel=1e-9, abs=1e-11)
+    assert pair.rate(q).item() >= direct.item() * (1 - 1e-9) - 1e-11
+    if not getattr(pair, "quadrature_error", 0):  # the rate is no more than a bound with it
+        assert direct.item() == pytest.approx(pair.rate(q).item(), rel=1e-9, abs=1e-11)
 
 
 @every_pair
@@ -75,8 +78,7 @@ def test_a_posterior_in_float32_is_read_in_float64(make):
 def test_a_vector_that_is_no_code_has_no_finite_rate():
     pair = EVERY_PAIR["Quantised"]()
     on = pair.posterior(normal(1, pair.n, 3))
-    off = QuantisedPosterior(on.mu + 0.05, on.excess)
-    outside = QuantisedPosterior(on.mu + 2, on.excess)
+    off, outside = replace(on, mu=on.mu + 0.05), replace(on, mu=on.mu + 2)
     assert pair.direct_rate(off).item() == math.inf
     assert pair.direct_rate(outside).item() == math.inf
 

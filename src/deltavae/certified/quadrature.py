@@ -136,7 +136,7 @@ def divergence(
     Returns:
         Nats; about 1e-13 off for the densities of `priors`.
     """
-    unit, weights = _unit_panels()
+    unit, weights = (part.to(mu.device) for part in _unit_panels())
     turn = (-mu / sigma).detach().clamp(0.1 - _TAIL, _TAIL - 0.1)[..., None]
     t = torch.cat([-_TAIL + (turn + _TAIL) * unit, turn + (_TAIL - turn) * unit], dim=-1)
     mass = torch.cat([(turn + _TAIL) * weights, (_TAIL - turn) * weights], dim=-1)

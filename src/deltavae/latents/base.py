@@ -86,6 +86,8 @@ class Latents(nn.Module, ABC):
         mean_rate_floor: Floor of the rate's mean over a batch in nats: δ where each example has
             it; else in training mode only.
         proof: How the floor is proven, in one line.
+        direct_examples: Examples of a batch for which checks in training can afford
+            ``direct_rate``; None: all.
     """
 
     n: int
@@ -97,6 +99,7 @@ class Latents(nn.Module, ABC):
     floor: Literal["example", "mean"]
     mean_rate_floor: float
     proof: str = "none is given: the pair states its floor"
+    direct_examples: int | None = None
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class MeanFieldPair(Latents):
     Attributes:
         prior: The density of every dimension.
         proof: See `Latents`.
+        direct_examples: 4, for the many nodes of the finer quadrature.
         quadrature_error: Nats by which the rate at the minimiser is overstated at most; 0 for a
             closed form; nan where the floor is not certified.
         nodes: Nodes of the quadrature, float64.
@@ -64,6 +65,7 @@ class MeanFieldPair(Latents):
 
     prior: ScalarPrior
     proof: str
+    direct_examples = 4
     quadrature_error: float
     nodes: Float64[Tensor, " j"]
     weights: Float64[Tensor, " j"]

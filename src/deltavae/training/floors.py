@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from deltavae.certificate import arguments
 from deltavae.latents import Latents
 from deltavae.model import DeltaVAE
 
@@ -97,7 +98,8 @@ def check_floor(
 
     Args:
         latents: The pair; a BN-VAE's running moments stand for the batch's and stay as they are.
-        params: Raw output of the encoder, as the step saw it.
+        params: Raw output of the encoder, as the step saw it; of a costly pair the first
+            ``direct_examples`` are read.
         index: Positions of the examples in the data set, for the message.
         step: Optimiser step, for the message.
 
@@ -106,7 +108,7 @@ def check_floor(
     """
     was_training = latents.training
     latents.eval()
-    q = latents.posterior(params.double())
+    q = latents.posterior(params[: latents.direct_examples].double())
     latents.train(was_training)
     direct = latents.direct_rate(q)
     if direct is None:
@@ -126,7 +128,8 @@ def check_floor(
         if bool(below[first])
         else f"{exact}, above the rate that training sees, {float(rate[first]):.12g} nats"
     )
-    options = ", ".join(f"{name}={value}" for name, value in latents.config().items())
+    given = arguments(latents) or {"n": latents.n, "d": latents.d}
+    options = ", ".join(f"{name}={value}" for name, value in given.items())
     raise BrokenFloorError(
         f"step {step}, example {int(index[first])} of the training set: {found}: a bug in "
         f"{type(latents).__name__}({options:.300}), not in your data; please report it, with the "
