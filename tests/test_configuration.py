@@ -91,6 +91,14 @@ def test_pairs_are_built_with_the_rate_asked_for():
         build_latents({"class_path": "deltavae.latents.Standard"}, n=8, d=2, delta_bits=3.0)
 
 
+def test_the_rate_as_given_is_told_only_where_the_rate_is_at_fault():
+    matern = {"class_path": "deltavae.latents.Matern", "init_args": {"nu": 2.0}}
+    with pytest.raises(ValueError, match=r"^nu must be one of"):
+        build_latents(matern, n=8, d=2, delta_bits=3.0)
+    with pytest.raises(ValueError, match=r"^delta_bits=9000.0: delta=6238.32 nats = 9000 bits is"):
+        build_latents({**matern, "init_args": {}}, n=8, d=2, delta_bits=9000.0)
+
+
 def test_non_causal_encoder_opens_every_latent_to_every_pixel():
     latents = build_latents(PAIR, n=4, d=2, delta_bits=4.0)
     views = {}

@@ -100,10 +100,12 @@ def ladder_rate(
 
 @contextmanager
 def _asked(what: str) -> Iterator[None]:
-    # In an error the rate as the user gave it, before what it is in nats.
+    # In an error about the rate what the user gave, before what it is in nats.
     try:
         yield
     except ValueError as error:
+        if not str(error).startswith("delta"):
+            raise
         raise ValueError(f"{what}: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from functools import partial
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.distributions import Laplace, MultivariateNormal, Normal, kl_divergen
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deltavae.latents.autoregressive import ARp
-from deltavae.latents.gaussian import GaussianPair
+from deltavae.latents.gaussian import MOST_STEPS, GaussianPair
 from deltavae.latents.gaussian_markov import GaussianMarkov
 from deltavae.latents.gaussian_prior import GaussianMarkovPrior
 from deltavae.latents.grid import Grid
@@ -380,11 +381,59 @@ def test_wrong_use_is_refused():
         Grid.from_rate(1.0, 28, 2)
     with pytest.raises(ValueError, match=r"depth=2, 7, got 28"):
         Tree.from_rate(1.0, 28, 2)
-    with pytest.raises(ValueError, match="depth must"):
-        Tree(0.5, depth=-1)
     with pytest.raises(ValueError, match="that of the precision, 6"):
         GaussianMarkov.from_rate(1.0, 28, 2, SECOND_DIFFERENCE)
-    with pytest.raises(ValueError, match=r"delta=1000.0 nats in d=2 channels.*out of reach"):
-        ARp.from_rate(1000.0, N, 2)
+    with pytest.raises(ValueError, match=r"precision: missing: entries \[\[row, column, value\]"):
+        GaussianMarkov.steps(28)
+    for options, message in (
+        ({"height": 0}, "height must be at least 1, got 0"),
+        ({"width": -3, "height": 2}, "width must be at least 1, got -3"),
+        ({"width": 10**5, "height": 10**5}, "height · width must be at most"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Grid.steps(28, **options)
+        with pytest.raises(ValueError, match=message):
+            Grid(0.5, 0.5, **options)
+    for options, message in (
+        ({"branching": 0}, "branching must be at least 1, got 0"),
+        ({"depth": -1}, "depth must be at least 0, got -1"),
+        ({"depth": 30}, "depth=30 at branching=2: a tree must have at most 1048576 nodes"),
+        ({"depth": 10**9, "branching": 1}, "at most 1048576 nodes"),
+        ({"depth": 10, "branching": 10**6}, "at most 1048576 nodes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Tree.steps(28, **options)
+        with pytest.raises(ValueError, match=message):
+            Tree(0.5, **options)
+    assert Tree.steps(28, depth=19) == MOST_STEPS - 1
+    assert Tree.steps(28, depth=MOST_STEPS - 1, branching=1) == MOST_STEPS
+
+
+KNOBS = {
+    "arp": (partial(ARp.from_rate, n=N), r"every \|partial\| <= 1 - 1e-6"),
+    "matern": (partial(Matern.from_rate, n=N), r"length in \[0.01, 30000\]"),
+    "squared": (partial(SquaredExponential.from_rate, n=N), r"length in \[0.01, 10000\]"),
+    "grid": (partial(Grid.from_rate, n=6, height=2, width=3), "down = across <= 1 - 1e-6"),
+    "tree": (partial(Tree.from_rate, n=7), "correlation <= 1 - 1e-6"),
+    "markov": (
+        partial(GaussianMarkov.from_rate, n=N, precision=SECOND_DIFFERENCE),
+        r"a coupling in \[1e-6, 1\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("from_rate", "knob"), KNOBS.values(), ids=KNOBS)
+def test_a_rate_out_of_reach_is_told_in_bits_of_the_whole_pair(from_rate, knob):
+    with pytest.raises(ValueError, match=r"delta=693.147 nats = 1000 bits is out of") as error:
+        from_rate(bits_to_nats(1000.0), d=2)
+    told = re.search(rf"d=2 channels commit at most ([\d.]+) bits with {knob}; ", str(error.value))
+    needed = re.search(r"d must be at least (\d+)$", str(error.value))
+    assert told
+    assert needed
+    most, d = float(told[1]), int(needed[1])
+    assert from_rate(bits_to_nats(0.9999 * most), d=2).d == 2
+    assert from_rate(bits_to_nats(1000.0), d=d).d == d
+    with pytest.raises(ValueError, match="out of reach"):
+        from_rate(bits_to_nats(1000.0), d=d - 1)
     with pytest.raises(ValueError, match=r"params must have shape \(b, 6, 4\)"):
         ARp(N, 2).posterior(torch.zeros(1, 5, 4))

@@ -174,7 +174,7 @@ def test_every_rate_that_is_asked_for_is_met(from_rate, bits):
 
 @pytest.mark.parametrize("from_rate", FROM_RATE.values(), ids=FROM_RATE)
 def test_a_rate_out_of_reach_is_an_error_that_names_the_most(from_rate):
-    with pytest.raises(ValueError, match="the most that this prior commits"):
+    with pytest.raises(ValueError, match=r"steps commit at most .* nats with"):
         from_rate(1e6)
     for delta in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="positive and finite"):

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltavae.priors import Autoregressive, Matern, SquaredExponential, Tree, solve_knob
+from deltavae.priors import (
+    Autoregressive,
+    Matern,
+    OutOfReachError,
+    SparseGaussian,
+    SquaredExponential,
+    Tree,
+    solve_knob,
+)
 from deltavae.rates import solve_alpha
 
 
@@ -53,11 +61,12 @@ def test_the_ends_of_the_bounds_may_be_the_answer():
         knob = solve_knob(tree(end).committed_rate, tree, (0.1, 0.7))
         assert knob == pytest.approx(end, rel=1e-9)
         assert 0.1 <= knob <= 0.7
-    with pytest.raises(ValueError, match="the least that this prior commits"):
+    with pytest.raises(OutOfReachError, match=r"20 steps commit at least .* knob in \[0.1, 0.7\]"):
         solve_knob(tree(0.09).committed_rate, tree, (0.1, 0.7))
-    with pytest.raises(ValueError, match="the most that this prior commits") as error:
+    with pytest.raises(OutOfReachError, match="20 steps commit at most") as error:
         solve_knob(tree(0.71).committed_rate, tree, (0.1, 0.7))
     assert f"{tree(0.7).committed_rate:.6g}" in str(error.value)
+    assert error.value.rate == pytest.approx(tree(0.7).committed_rate, rel=1e-12)
 
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, math.inf)])
@@ -71,5 +80,11 @@ def test_one_step_commits_nothing_and_can_be_asked_for_nothing(n):
     assert Autoregressive(n, [0.9]).committed_rate == 0
     assert Matern(n, 5.0).committed_rate == 0
     assert Tree(n, 0.9).committed_rate == 0
-    with pytest.raises(ValueError, match="out of reach"):
-        Tree.from_rate(1.0, n)
+    for ask in (Tree.from_rate, Matern.from_rate, SquaredExponential.from_rate):
+        with pytest.raises(ValueError, match="n must be at least 2, got 1: one step commits noth"):
+            ask(1.0, n)
+
+
+def test_steps_that_do_not_depend_on_each_other_commit_nothing():
+    with pytest.raises(ValueError, match="the 3 steps do not depend on each other"):
+        SparseGaussian.from_rate(1.0, [[0, 0, 1.0], [1, 1, 2.0], [2, 2, 3.0]])

@@ -29,7 +29,10 @@ from torch.distributions import kl_divergence
 from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
 from deltavae.latents.gaussian_prior import GaussianMarkovPrior
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
-from deltavae.priors import GaussianPrior
+from deltavae.priors import GaussianPrior, OutOfReachError
+from deltavae.units import nats_to_bits
+
+MOST_STEPS = 2**20  # of a pair that says itself how many it has
 
 Knob = TypeVar("Knob", bound=Hashable)
 Prior = TypeVar("Prior", bound=GaussianPrior)
@@ -60,14 +63,25 @@ def solved_prior(delta: float, d: int, prior_at: Callable[[float], Prior]) -> Pr
         ``prior_at(delta / d)``.
 
     Raises:
-        ValueError: If d is below 1, or no prior commits delta / d.
+        ValueError: If d is below 1, or no prior commits delta / d: the message names the d that
+            would do.
     """
     if d < 1:
         raise ValueError(f"d must be at least 1, got {d}")
+    if not 0 < delta < math.inf:
+        raise ValueError(f"delta must be positive and finite, got {delta}")
     try:
         return prior_at(delta / d)
-    except ValueError as error:
-        raise ValueError(f"delta={delta} nats in d={d} channels: {error}") from error
+    except OutOfReachError as error:
+        asked, found = nats_to_bits(delta), nats_to_bits(d * error.rate)
+        few = error.rate * d < delta
+        channels = math.ceil(delta / error.rate) if few else math.floor(delta / error.rate)
+        advice = f"; d must be at {'least' if few else 'most'} {channels}" if channels else ""
+        raise ValueError(
+            f"delta={delta:.6g} nats = {asked:.6g} bits is out of reach: n={error.n} steps of "
+            f"d={d} channels commit at {'most' if few else 'least'} {found:.6g} bits with "
+            f"{error.knob}{advice}"
+        ) from error
 
 
 class GaussianPair(Latents, ABC):

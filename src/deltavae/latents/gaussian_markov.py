@@ -108,6 +108,8 @@ class GaussianMarkov(GaussianPair):
 
 
 def _sparse(precision: Precision) -> sparray | spmatrix | Sequence[Sequence[float | int]]:
+    if isinstance(precision, Sequence) and not precision:
+        raise ValueError("precision: missing: entries [[row, column, value], …]")
     if isinstance(precision, Tensor):
         return coo_array(precision.detach().cpu().double().numpy())
     return coo_array(precision) if isinstance(precision, np.ndarray) else precision

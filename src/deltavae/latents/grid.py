@@ -21,7 +21,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from deltavae import priors
-from deltavae.latents.gaussian import GaussianPair, per_channel, priors_of, solved_prior
+from deltavae.latents.gaussian import (
+    MOST_STEPS,
+    GaussianPair,
+    per_channel,
+    priors_of,
+    solved_prior,
+)
 
 _SIDE = 4
 
@@ -60,6 +66,7 @@ class Grid(GaussianPair):
         width: int = _SIDE,
         minimiser_units: bool = False,
     ) -> None:
+        self.steps(0, height=height, width=width)  # checks them
         rows, columns = per_channel(down), per_channel(across)
         if len(rows) != len(columns):
             raise ValueError(
@@ -101,7 +108,7 @@ class Grid(GaussianPair):
         Raises:
             ValueError: If n is not height · width, or an argument leaves its range.
         """
-        if n != height * width:
+        if n != cls.steps(n, height=height, width=width):
             raise ValueError(f"n must be height · width = {height} · {width}, got {n}")
         prior = solved_prior(delta, d, lambda rate: priors.Grid.from_rate(rate, height, width))
         assert isinstance(prior.down, priors.Autoregressive)
@@ -118,8 +125,18 @@ class Grid(GaussianPair):
 
         Returns:
             n.
+
+        Raises:
+            ValueError: If height or width is below 1, or there are more than 2²⁰ steps.
         """
         height, width = options.get("height", _SIDE), options.get("width", _SIDE)
+        for name, value in (("height", height), ("width", width)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if height * width > MOST_STEPS:
+            raise ValueError(
+                f"height · width must be at most {MOST_STEPS}, got {height} · {width}"
+            )
         return int(height * width)
 
     def config(self) -> dict[str, Any]:

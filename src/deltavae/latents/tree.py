@@ -22,7 +22,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from deltavae import priors
-from deltavae.latents.gaussian import GaussianPair, per_channel, priors_of, solved_prior
+from deltavae.latents.gaussian import (
+    MOST_STEPS,
+    GaussianPair,
+    per_channel,
+    priors_of,
+    solved_prior,
+)
 
 _BRANCHING, _DEPTH = 2, 2
 
@@ -43,8 +49,7 @@ class Tree(GaussianPair):
         branching: b.
         depth: D.
 
-    Raises:
-        ValueError: If an argument leaves its range.
+    An argument that leaves its range is a ValueError of `steps` or of `deltavae.priors`.
     """
 
     correlation: tuple[float, ...]
@@ -58,10 +63,8 @@ class Tree(GaussianPair):
         depth: int = _DEPTH,
         minimiser_units: bool = False,
     ) -> None:
-        if depth < 0:
-            raise ValueError(f"depth must be at least 0, got {depth}")
-        correlations = per_channel(correlation)
-        n, order = priors.Tree.nodes(branching, depth), _pre_order(branching, depth)
+        n = self.steps(0, branching=branching, depth=depth)  # checks them
+        correlations, order = per_channel(correlation), _pre_order(branching, depth)
         made = priors_of(
             correlations, lambda rho: priors.Permuted(priors.Tree(n, rho, branching), order)
         )
@@ -94,10 +97,11 @@ class Tree(GaussianPair):
         Raises:
             ValueError: If n is not the number of nodes, or an argument leaves its range.
         """
-        if n != cls.steps(n, branching=branching, depth=depth):
+        nodes = cls.steps(n, branching=branching, depth=depth)
+        if n != nodes:
             raise ValueError(
                 f"n must be the nodes of a tree of branching={branching} and depth={depth}, "
-                f"{cls.steps(n, branching=branching, depth=depth)}, got {n}"
+                f"{nodes}, got {n}"
             )
         prior = solved_prior(delta, d, lambda rate: priors.Tree.from_rate(rate, n, branching))
         return cls([prior.correlation] * d, branching, depth, minimiser_units)
@@ -112,8 +116,22 @@ class Tree(GaussianPair):
 
         Returns:
             n.
+
+        Raises:
+            ValueError: If branching is below 1 or depth below 0, or there are more than 2²⁰ nodes.
         """
         branching, depth = options.get("branching", _BRANCHING), options.get("depth", _DEPTH)
+        if branching < 1:
+            raise ValueError(f"branching must be at least 1, got {branching}")
+        if depth < 0:
+            raise ValueError(f"depth must be at least 0, got {depth}")
+        # Of two children each, a level more is twice the nodes: no need to count far.
+        deepest = MOST_STEPS if branching == 1 else MOST_STEPS.bit_length()
+        if depth > deepest or priors.Tree.nodes(branching, depth) > MOST_STEPS:
+            raise ValueError(
+                f"depth={depth} at branching={branching}: a tree must have at most {MOST_STEPS} "
+                "nodes"
+            )
         return priors.Tree.nodes(branching, depth)
 
     def config(self) -> dict[str, Any]:

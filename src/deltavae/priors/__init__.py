@@ -5,7 +5,7 @@ from deltavae.priors.base import GaussianPrior
 from deltavae.priors.grid import Grid
 from deltavae.priors.matern import Matern
 from deltavae.priors.permuted import Permuted
-from deltavae.priors.solve import solve_knob
+from deltavae.priors.solve import OutOfReachError, solve_knob
 from deltavae.priors.sparse import SparseGaussian
 from deltavae.priors.squared_exponential import SquaredExponential
 from deltavae.priors.tree import Tree
@@ -15,6 +15,7 @@ __all__ = [
     "GaussianPrior",
     "Grid",
     "Matern",
+    "OutOfReachError",
     "Permuted",
     "SparseGaussian",
     "SquaredExponential",

@@ -83,7 +83,8 @@ class Autoregressive(BandedPrior):
         def prior_of(scale: float) -> "Autoregressive":
             return cls(n, np.tanh(scale * slopes).tolist())
 
-        return prior_of(solve_knob(delta, prior_of, (1e-9 * top, top)))
+        within = "every |partial| <= 1 - 1e-6"
+        return prior_of(solve_knob(delta, prior_of, (1e-9 * top, top), within))
 
     def config(self) -> dict[str, Any]:
         """Return plain arguments that rebuild the process exactly."""

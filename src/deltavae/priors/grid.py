@@ -69,7 +69,8 @@ class Grid(GaussianPrior):
             alpha = [math.tanh(scale)]
             return cls(Autoregressive(rows, alpha), Autoregressive(columns, alpha))
 
-        return prior_of(solve_knob(delta, prior_of, (1e-9, math.atanh(ALPHA_MAX))))
+        bounds = (1e-9, math.atanh(ALPHA_MAX))
+        return prior_of(solve_knob(delta, prior_of, bounds, "down = across <= 1 - 1e-6"))
 
     def config(self) -> dict[str, Any]:
         """Return the two priors' specifications, which `run_folder.instantiate` builds."""

@@ -99,7 +99,8 @@ class Matern(StateSpacePrior):
         if nu not in _LONGEST:
             raise ValueError(f"nu must be one of {sorted(_LONGEST)}, got {nu}")
         bounds = (_SHORTEST, _LONGEST[nu])
-        length = solve_knob(delta, lambda length: cls(n, length, nu), bounds)
+        within = "length in [{:g}, {:g}]".format(*bounds)
+        length = solve_knob(delta, lambda length: cls(n, length, nu), bounds, within)
         return cls(n, length, nu)
 
     def config(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class SparseGaussian(BandedPrior):
             weaker[off_diagonal, 2] *= coupling
             return cls(weaker)
 
-        return prior_of(solve_knob(delta, prior_of, (1e-6, 1.0)))
+        return prior_of(solve_knob(delta, prior_of, (1e-6, 1.0), "a coupling in [1e-6, 1]"))
 
     def config(self) -> dict[str, Any]:
         """Return plain arguments: the entries of Λ on and below its diagonal."""

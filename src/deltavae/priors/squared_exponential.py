@@ -98,7 +98,10 @@ class SquaredExponential(StateSpacePrior):
         def prior_of(length: float) -> "SquaredExponential":
             return cls(n, length, jitter, order)
 
-        return prior_of(solve_knob(delta, prior_of, (_SHORTEST, _LONGEST)))
+        bounds = (_SHORTEST, _LONGEST)
+        return prior_of(
+            solve_knob(delta, prior_of, bounds, "length in [{:g}, {:g}]".format(*bounds))
+        )
 
     def config(self) -> dict[str, Any]:
         """Return plain arguments that rebuild the process exactly."""

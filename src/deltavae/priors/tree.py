@@ -81,7 +81,8 @@ class Tree(GaussianPrior):
         def prior_of(scale: float) -> "Tree":
             return cls(n, math.tanh(scale), branching)
 
-        return prior_of(solve_knob(delta, prior_of, (1e-9, math.atanh(ALPHA_MAX))))
+        bounds = (1e-9, math.atanh(ALPHA_MAX))
+        return prior_of(solve_knob(delta, prior_of, bounds, "correlation <= 1 - 1e-6"))
 
     @staticmethod
     def nodes(branching: int, depth: int) -> int:
