@@ -142,15 +142,15 @@ def build_latents(
         raise ValueError(f'latents must be a Latents, got "{spec["class_path"]}"')
     if delta_bits is not None and not delta_bits > 0:
         raise ValueError(f"delta_bits must be above 0, got {delta_bits}")
-    if alpha is not None and cls not in (AR1, LearnableAR1):
-        raise ValueError(f"alpha applies to AR1 and LearnableAR1 only, got it with {cls.__name__}")
+    if alpha is not None:
+        if not issubclass(cls, AR1 | LearnableAR1):
+            name = cls.__name__
+            raise ValueError(f"alpha applies to AR1 and LearnableAR1 only, got it with {name}")
+        coefficients = ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist()
+        return cls(n, coefficients, **options)
     n = cls.steps(n, **options)
     if cls in NO_FLOOR and delta_bits is None:
         return cls.from_rate(0.0, n, d, **options)
-    if alpha is not None:
-        coefficients = ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist()
-        kind = LearnableAR1 if cls is LearnableAR1 else AR1
-        return kind(n, coefficients, **options)
     bits = DEFAULT_RATE_BITS if delta_bits is None else delta_bits
     with _asked(f"delta_bits={bits}"):
         return cls.from_rate(bits_to_nats(bits), n, d, **options)

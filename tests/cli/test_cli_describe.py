@@ -114,11 +114,12 @@ def test_table_for_people_has_the_numbers_of_the_json():
     sees = found["decoder_sees"]
     assert f"sees {sees['seen']} of {sees['earlier']} earlier pixels" in shown.out
     assert "made from 8 of 8 rows, the last from 1" in shown.out
-    assert f"α {found['alpha'][0]:.6g}\n" in shown.out  # one number where all channels agree
+    alpha = f"alpha {found['alpha'][0]:.6g} (4×)"  # one number where all channels agree
+    assert f"(n = 8, d = 4), {alpha}\n" in shown.out
     snail = ("--decoder", "PixelSNAIL", "--encoder", "AntiCausalPixelSNAIL")
     attending = run("describe", "--data", "digits", *snail, *SMALL, "--alpha", "0.5:0.9")
     assert "the decoder sees all earlier pixels" in attending.out
-    assert "α 0.5 to 0.9\n" in attending.out
+    assert "alpha 0.5 to 0.9 (8)\n" in attending.out
     words = ("forward", "FLOPs", "activations", "AntiCausalPixelSNAIL", "auxiliary prior")
     assert [word for word in words if word not in attending.out] == []  # in 80 columns
 

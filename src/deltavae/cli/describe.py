@@ -15,7 +15,7 @@ from deltavae.cli.specified import specified_model
 from deltavae.data import Layout, data_layout
 from deltavae.data.layout import PUBLISHED
 from deltavae.describe import Cost, costs, pixels_seen, rows_seen
-from deltavae.latents import AR1
+from deltavae.latents import AR1, LearnableAR1
 from deltavae.model import DeltaVAE
 from deltavae.run_folder import instantiate
 from deltavae.units import nats_to_bits
@@ -81,7 +81,7 @@ def _parts(model: DeltaVAE, options: Figures) -> Figures:
 
 def _rate(model: DeltaVAE) -> Figures:
     latents = model.latents
-    alpha = latents.alpha.tolist() if isinstance(latents, AR1) else None
+    alpha = latents.alpha.tolist() if isinstance(latents, AR1 | LearnableAR1) else None
     return {
         "latent_steps": None if latents is None else latents.n,
         "latent_channels": None if latents is None else latents.d,
@@ -92,6 +92,7 @@ def _rate(model: DeltaVAE) -> Figures:
         if latents is None or latents.floor == "example"
         else nats_to_bits(latents.mean_rate_floor),
         "alpha": alpha,
+        "knobs": None if latents is None else latents.summary,
     }
 
 
@@ -151,16 +152,15 @@ def _rate_lines(figures: Figures) -> list[str]:
     if figures["latent_steps"] is None:
         return ["no latents"]
     bits, nats = figures["committed_rate_bits"], figures["committed_rate_nats"]
-    n, d, alpha = (figures[k] for k in ("latent_steps", "latent_channels", "alpha"))
-    ends = sorted({f"{a:.6g}" for a in (min(alpha), max(alpha))}, key=float) if alpha else []
-    prior = f", α {' to '.join(ends)}" if ends else ""
+    n, d = figures["latent_steps"], figures["latent_channels"]
+    knobs = f", {figures['knobs']}" if figures["knobs"] else ""
     if figures["floor"] == "mean":
         floor = figures["mean_rate_floor_bits"]
         return [
             f"no committed rate; the mean over a training batch is at least {floor:.3f} bits "
-            f"(n = {n}, d = {d})"
+            f"(n = {n}, d = {d}){knobs}"
         ]
-    return [f"committed rate δ = {bits:.3f} bits = {nats:.3f} nats (n = {n}, d = {d}){prior}"]
+    return [f"committed rate δ = {bits:.3f} bits = {nats:.3f} nats (n = {n}, d = {d}){knobs}"]
 
 
 def _seen_lines(figures: Figures) -> list[str]:

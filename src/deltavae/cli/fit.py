@@ -269,6 +269,8 @@ def _introduce(model: DeltaVAE, data: Dataset, run: RunFolder) -> None:
         rate = f"no δ, floor of a training batch's mean rate {floor:.3f} bits"
     else:
         rate = f"δ = {nats_to_bits(latents.committed_rate):.3f} bits"
+    if latents is not None:
+        rate += f" ({type(latents).__name__} {latents.summary}".rstrip() + ")"
     parameters = sum(p.numel() for p in model.parameters())
     say(
         f"{run.path}: {len(data.train)} training images {data.shape}, {data.levels} levels; "

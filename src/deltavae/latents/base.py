@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from deltavae.latents.conditional import Conditional, ConditionalNormal
 from deltavae.latents.posterior import Posterior
+from deltavae.latents.wording import told
 
 
 def expm1_ratio(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -86,6 +87,7 @@ class Latents(nn.Module, ABC):
         mean_rate_floor: Floor of the rate's mean over a batch in nats: δ where each example has
             it; else in training mode only.
         proof: How the floor is proven, in one line.
+        constant_rate: Whether every posterior of the family has the rate δ, neither more nor less.
         direct_examples: Examples of a batch for which checks in training can afford
             ``direct_rate``; None: all.
     """
@@ -99,6 +101,7 @@ class Latents(nn.Module, ABC):
     floor: Literal["example", "mean"]
     mean_rate_floor: float
     proof: str = "none is given: the pair states its floor"
+    constant_rate: bool = False
     direct_examples: int | None = None
 
     def __init__(
@@ -126,6 +129,17 @@ class Latents(nn.Module, ABC):
         judged. A pair whose prior learns (`learnable_ar1`) says where the minimiser is at present.
         """
         return self._sigma_star
+
+    @property
+    def current_committed_rate(self) -> float | None:
+        """Floor of the present prior in nats, at least δ, where the prior learns; else None."""
+        return None
+
+    @property
+    def summary(self) -> str:
+        """The pair's knob and options by name, in a line; empty where there are none."""
+        options = {name: told(v) for name, v in self.config().items() if name not in ("n", "d")}
+        return ", ".join(f"{name} {words}" for name, words in options.items() if words)
 
     @classmethod
     @abstractmethod
@@ -278,7 +292,7 @@ class Latents(nn.Module, ABC):
         return z
 
     @classmethod
-    def steps(cls, rows: int, **options: Any) -> int:
+    def steps(cls, rows: int, /, **options: Any) -> int:
         """Count the latent steps of an event.
 
         Args:

@@ -85,7 +85,7 @@ class GaussianMarkov(GaussianPair):
         return cls(prior.config()["precision"], d, minimiser_units)
 
     @classmethod
-    def steps(cls, rows: int, **options: Any) -> int:
+    def steps(cls, rows: int, /, **options: Any) -> int:
         """Count the latent steps: those of the precision, whatever the size of the event.
 
         Args:

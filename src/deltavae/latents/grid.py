@@ -116,7 +116,7 @@ class Grid(GaussianPair):
         return cls([alpha] * d, [alpha] * d, height, width, minimiser_units)
 
     @classmethod
-    def steps(cls, rows: int, **options: Any) -> int:
+    def steps(cls, rows: int, /, **options: Any) -> int:
         """Count the latent steps: height · width, whatever the size of the image.
 
         Args:

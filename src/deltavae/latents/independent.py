@@ -118,6 +118,12 @@ class Independent(Latents):
         """Return plain arguments that rebuild the pair exactly."""
         return {"n": self.n, "d": self.d, "delta": self.committed_rate}
 
+    @property
+    def summary(self) -> str:
+        """Narrowest and widest posterior at the floor; see `Latents.summary`."""
+        low, high = math.exp(self._low / 2), math.exp(self._high / 2)
+        return f"sigma {low:.6g} to {high:.6g} at the floor"
+
     def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
         """Turn raw network output (θ, r) into a point of the loop, moved outwards by softplus(r).
 

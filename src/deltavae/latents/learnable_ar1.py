@@ -35,6 +35,7 @@ from torch.distributions import kl_divergence
 from deltavae.latents.ar1 import AR1Prior
 from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.wording import told
 from deltavae.rates import (
     ALPHA_MAX,
     Alpha,
@@ -136,6 +137,12 @@ class LearnableAR1(Latents):
     def current_committed_rate(self) -> float:
         """δ(α) at present in nats per example, at least ``committed_rate``."""
         return self.committed_rate + float(self._gap().detach().sum())
+
+    @property
+    def summary(self) -> str:
+        """α at present and the least that can be learned; see `Latents.summary`."""
+        least = super().summary.removeprefix("alpha ")
+        return f"alpha {told(self.alpha.tolist())}, at least {least}"
 
     @property
     def sigma_star(self) -> Float64[Tensor, "n d"]:

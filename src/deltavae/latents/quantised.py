@@ -143,12 +143,14 @@ class Quantised(Latents):
 
     Attributes:
         proof: See `Latents`.
+        constant_rate: See `Latents`.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
     proof = "constant: the rate is n Σ_k ln L_k whatever the code"
+    constant_rate = True
 
     def __init__(self, n: int, levels: Sequence[int]) -> None:
         if n < 1:

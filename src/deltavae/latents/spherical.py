@@ -159,12 +159,14 @@ class Spherical(Latents):
 
     Attributes:
         proof: See `Latents`.
+        constant_rate: See `Latents`.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
     proof = "constant: the rate is n KL(PowerSpherical(·, κ) ‖ uniform) whatever the direction"
+    constant_rate = True
 
     def __init__(self, n: int, d: int, kappa: float) -> None:
         if n < 1:

@@ -107,7 +107,7 @@ class Tree(GaussianPair):
         return cls([prior.correlation] * d, branching, depth, minimiser_units)
 
     @classmethod
-    def steps(cls, rows: int, **options: Any) -> int:
+    def steps(cls, rows: int, /, **options: Any) -> int:
         """Count the latent steps: the nodes of the tree, whatever the size of the event.
 
         Args:
