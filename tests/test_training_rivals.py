@@ -8,7 +8,14 @@ from deltavae.configuration import model_specification
 from deltavae.data import load_data
 from deltavae.evaluation import encode_images, evaluate, mutual_information
 from deltavae.latents import Standard
-from deltavae.objectives import ControlVAE
+from deltavae.objectives import (
+    Beta,
+    ControlVAE,
+    CyclicalAnnealing,
+    FreeBitsPerChannel,
+    FreeBitsPerExample,
+    LinearAnnealing,
+)
 from deltavae.run_folder import RunFolder, instantiate
 from deltavae.training import (
     DeltaVAEDataModule,
@@ -39,6 +46,40 @@ def fit(folder, steps=12, latents="LearnedPrior", objective=None, dataset=None, 
     data = DeltaVAEDataModule(dataset or tiny_data(), steps=steps, batch_size=batch_size)
     train(module, data, RunFolder(folder), trainer={"accelerator": "cpu"}, **training)
     return model
+
+
+STEERING = (
+    Beta(0.5),
+    LinearAnnealing(),
+    CyclicalAnnealing(),
+    FreeBitsPerExample(),
+    FreeBitsPerChannel(),
+    ControlVAE(10.0),
+)
+
+
+@pytest.mark.parametrize("objective", STEERING, ids=lambda objective: type(objective).__name__)
+@pytest.mark.parametrize("latents", ["Spherical", "Quantised"])
+def test_an_objective_that_could_do_nothing_is_refused(latents, objective):
+    model = instantiate(tiny_specification(latents))
+    told = f"must be ELBO with {latents}, whose rate is constant: {type(objective).__name__} "
+    with pytest.raises(ValueError, match=told):
+        DeltaVAEModule(model, objective, steps=1)
+    DeltaVAEModule(model, steps=1)
+    DeltaVAEModule(instantiate(tiny_specification("AR1")), objective, steps=1)
+
+
+def test_the_log_has_the_floor_of_a_prior_that_learns(tmp_path):
+    spec = tiny_specification("LearnableAR1")
+    model = fit(tmp_path / "learned", spec=spec, learning_rate=0.05)
+    rows = read_log(tmp_path / "learned" / "log.csv")
+    floors = [row["current_committed_rate_bits"] for row in rows]
+    assert floors[-1] == pytest.approx(nats_to_bits(model.latents.current_committed_rate), rel=0.2)
+    assert len(set(floors)) == len(rows)  # it moves
+    assert all(row["rate_bits"] >= row["committed_rate_bits"] for row in rows)
+    assert min(floors) >= rows[0]["committed_rate_bits"]
+    fit(tmp_path / "fixed", latents="AR1", steps=5)
+    assert "current_committed_rate_bits" not in read_log(tmp_path / "fixed" / "log.csv")[0]
 
 
 class Watch(pl.Callback):

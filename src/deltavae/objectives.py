@@ -22,7 +22,7 @@ rivals. E is the mean over the batch, k = 1..d runs over the latent channels.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -33,7 +33,14 @@ from deltavae.units import bits_to_nats
 
 
 class Objective(ABC):
-    """A loss made of the terms of the bound; abstract."""
+    """A loss made of the terms of the bound; abstract.
+
+    Attributes:
+        steers_rate: Whether the loss differs from the plain bound by what it makes of the rate, so
+            that a rate which is constant leaves it without effect.
+    """
+
+    steers_rate: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, terms: Terms, step: int) -> Float[Tensor, ""]:
@@ -64,12 +71,14 @@ class Beta(Objective):
     """Mean of distortion + beta·rate.
 
     Attributes:
+        steers_rate: See `Objective`.
         beta: Weight of the rate, not negative.
 
     Raises:
         ValueError: If beta is negative.
     """
 
+    steers_rate: ClassVar[bool] = True
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -87,12 +96,14 @@ class LinearAnnealing(Objective):
     """The weight of the rate rises linearly from 0 to 1.
 
     Attributes:
+        steers_rate: See `Objective`.
         steps: Steps until the weight is 1, at least 1.
 
     Raises:
         ValueError: If steps is below 1.
     """
 
+    steers_rate: ClassVar[bool] = True
     steps: int = 1000
 
     def __post_init__(self) -> None:
@@ -114,6 +125,7 @@ class CyclicalAnnealing(Objective):
     """The weight of the rate rises from 0 to 1 in every cycle, then stays at 1 until its end.
 
     Attributes:
+        steers_rate: See `Objective`.
         cycle_steps: Steps of one cycle, at least 1.
         rising: Share of a cycle in which the weight rises, in (0, 1].
         cycles: Number of cycles, at least 1; afterwards the weight is 1.
@@ -122,6 +134,7 @@ class CyclicalAnnealing(Objective):
         ValueError: If an argument is out of its range.
     """
 
+    steers_rate: ClassVar[bool] = True
     cycle_steps: int = 1000
     rising: float = 0.5
     cycles: int = 4
@@ -151,12 +164,14 @@ class FreeBitsPerExample(Objective):
     """Every example's rate counts only above a threshold.
 
     Attributes:
+        steers_rate: See `Objective`.
         bits: Free bits λ per example, not negative.
 
     Raises:
         ValueError: If bits is negative.
     """
 
+    steers_rate: ClassVar[bool] = True
     bits: float = 10.0
 
     def __post_init__(self) -> None:
@@ -174,14 +189,18 @@ class FreeBitsPerChannel(Objective):
     """Every channel's rate, averaged over the batch, counts only above its share of the threshold.
 
     The mean is over the examples of one process: with several processes it is each one's own.
+    Where a family ties its channels (directions, codes), there is one term per step: then the rate
+    counts as a whole above λ, in the mean over the batch.
 
     Attributes:
+        steers_rate: See `Objective`.
         bits: Free bits λ per example, shared equally by the channels, not negative.
 
     Raises:
         ValueError: If bits is negative.
     """
 
+    steers_rate: ClassVar[bool] = True
     bits: float = 10.0
 
     def __post_init__(self) -> None:
@@ -220,6 +239,7 @@ class ControlVAE(nn.Module, Objective):
         beta_max: Largest weight, above beta_min.
 
     Attributes:
+        steers_rate: See `Objective`.
         integral: I, the integral term.
         output: β before the clamp.
 
@@ -227,6 +247,7 @@ class ControlVAE(nn.Module, Objective):
         ValueError: If an argument is out of its range.
     """
 
+    steers_rate: ClassVar[bool] = True
     integral: Tensor
     output: Tensor
 

@@ -9,7 +9,17 @@ from evaluation_toy import every_event, toy_model
 from deltavae import evaluation
 from deltavae.data import Dataset, Split
 from deltavae.evaluation import encode_images, evaluate
-from deltavae.latents import AR1, BatchNorm, LearnedPrior, Standard
+from deltavae.latents import (
+    AR1,
+    BatchNorm,
+    Independent,
+    LearnableAR1,
+    LearnedPrior,
+    Quantised,
+    Spherical,
+    Standard,
+)
+from deltavae.rates import committed_rate
 
 MEANS = (
     "rate_bits",
@@ -27,6 +37,7 @@ MEANS = (
     "baseline_accuracy",
 )
 LATENT = (
+    "pair",
     "committed_rate_bits",
     "floor",
     "mutual_information_cap_bits",
@@ -35,6 +46,7 @@ LATENT = (
     "rate_terms_bits",
 )
 OTHERS = (
+    "current_committed_rate_bits",
     "mean_rate_floor_bits",
     "split",
     "examples",
@@ -70,7 +82,7 @@ def test_names_and_types(full):
     _, metrics = full
     assert set(metrics) == NAMES
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
-    null = {"binarisation", "mean_rate_floor_bits"}  # no image of two levels, no floor of means
+    null = {"binarisation", "mean_rate_floor_bits", "current_committed_rate_bits"}  # no such thing
     assert [name for name in NAMES - null if metrics[name] is None] == []
     assert (metrics["split"], metrics["examples"], metrics["dims"]) == ("test", 36, 4)
 
@@ -328,6 +340,43 @@ def test_a_model_at_its_floor_is_warned_of():
     assert m["aggregate_kl_bits"] == pytest.approx(m["committed_rate_bits"])
     assert m["active_units"] == 0
     assert COMMITTED in m["warnings"][0]
+
+
+def test_a_learned_prior_is_judged_by_the_floor_that_it_has_come_to():
+    pair = LearnableAR1(3, [0.5, 0.9])
+    with torch.no_grad():
+        pair.weight.fill_(3.0)  # far above the floor that was asked for
+    model = toy_model(pair)
+    assert evaluate(model, dataset(), probe=False)["warnings"] == []
+    with torch.no_grad():
+        model.encoder.w.zero_()
+    m = evaluate(model, dataset(), probe=False)
+    present = committed_rate(pair.alpha.detach(), 3) / math.log(2)
+    assert m["current_committed_rate_bits"] == pytest.approx(present, rel=1e-12)
+    assert m["rate_bits"] == pytest.approx(present, rel=1e-6)
+    assert present > 1.5 * m["committed_rate_bits"]
+    (text,) = m["warnings"]
+    assert COMMITTED in text
+    assert f"the floor of the prior that it learned {present:.2f} bits" in text
+
+
+@pytest.mark.parametrize(
+    ("pair", "advice"),
+    [
+        (None, "a longer training, another δ, or a weaker decoder"),
+        (AR1(3, [0.5]), "a longer training, another δ, minimiser_units, or a weaker decoder"),
+        (AR1(3, [0.5], True), "a longer training, another δ, or a weaker decoder"),
+        (Independent(3, 1, 2.0), "a longer training, another δ, or a weaker decoder"),
+        (Quantised(3, [2]), "a longer training, or a weaker decoder"),
+        (Spherical(3, 2, 5.0), "a longer training, or a weaker decoder"),
+    ],
+)
+def test_advice_is_what_the_pair_can_follow(pair, advice):
+    figures = {"rate_bits": 10.0, "committed_rate_bits": 10.0, "examples": 999}
+    names = ("mutual_information_bits", "mutual_information_bits_se", "rate_bits_se")
+    figures |= {**dict.fromkeys(names, 0.0), "mutual_information_cap_bits": 9.0}
+    (text,) = evaluation.warnings(figures, pair)
+    assert text.endswith(f"; try {advice}")
 
 
 def test_floor_of_a_batch_mean_is_told_apart():

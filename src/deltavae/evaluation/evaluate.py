@@ -8,7 +8,8 @@
 is null. mutual_information_bits is a lower bound that cannot exceed its cap, log₂ examples;
 aggregate_kl_bits, rate less information, an upper bound of KL(q(z) ‖ p). floor says whose the
 floor is: of each "example", δ, or of the "mean" over a training batch, mean_rate_floor_bits, where
-no example has one, in evaluation neither (`latents.batch_norm`). Beside every mean m of N
+no example has one, in evaluation neither (`latents.batch_norm`). Where the prior learns above a
+floor, current_committed_rate_bits is that of the prior it has become. Beside every mean m of N
 figures, one per example, stands its standard error m_se = s/√N, where s² has N − 1 degrees of
 freedom (null at N = 1).
 
@@ -35,7 +36,7 @@ from deltavae.evaluation.probe import (
     linear_probe,
     nearest_neighbours,
 )
-from deltavae.latents import Posterior
+from deltavae.latents import Latents, Posterior
 from deltavae.model import DeltaVAE
 from deltavae.terms import Terms
 from deltavae.units import nats_to_bits, nats_to_bpd
@@ -115,21 +116,22 @@ def evaluate(
     if probe:
         say("linear probe and nearest neighbours")
         metrics |= _accuracies(model, data, part, q, batch_size, seed)
-    return metrics | {"warnings": warnings(metrics)}
+    return metrics | {"warnings": warnings(metrics, model.latents)}
 
 
-def warnings(metrics: Metrics) -> list[str]:
+def warnings(metrics: Metrics, latents: Latents | None = None) -> list[str]:
     """Say in words what the metrics must not be read without.
 
     Args:
         metrics: What `evaluate` returns.
+        latents: The pair, for advice that suits it; None: advice that suits every pair.
 
     Returns:
         One text per warning; none for a model without latents.
     """
     if metrics["mutual_information_bits"] is None:
         return []
-    return [*_below_mean_floor(metrics), *_verdict(metrics)]
+    return [*_below_mean_floor(metrics), *_verdict(metrics, latents)]
 
 
 def _below_mean_floor(metrics: Metrics) -> list[str]:
@@ -142,11 +144,9 @@ def _below_mean_floor(metrics: Metrics) -> list[str]:
     ]
 
 
-def _verdict(metrics: Metrics) -> list[str]:
-    # Where no example has a floor, the one of the batch's mean stands for δ.
-    of_mean = metrics.get("floor") == "mean"
-    delta = metrics["mean_rate_floor_bits" if of_mean else "committed_rate_bits"]
-    which, rate = "its floor in training" if of_mean else "its floor", metrics["rate_bits"]
+def _verdict(metrics: Metrics, latents: Latents | None) -> list[str]:
+    which, delta = _present_floor(metrics)
+    rate = metrics["rate_bits"]
     information = metrics["mutual_information_bits"]
     cap = metrics["mutual_information_cap_bits"]
     slack = 2.0 * (metrics["mutual_information_bits_se"] or 0.0)
@@ -162,14 +162,33 @@ def _verdict(metrics: Metrics) -> list[str]:
     if delta > 0 and rate - delta < FLOOR_MARGIN * delta + rate_slack:
         return [
             f"the rate is committed, the information is not: the rate is {rate:.2f} bits, "
-            f"{which} {delta:.2f} bits, but I(x;z) only about {information:.2f} bits; try a "
-            "longer training, another δ, minimiser_units, or a weaker decoder"
+            f"{which} {delta:.2f} bits, but I(x;z) only about {information:.2f} bits; try "
+            f"{_advice(latents)}"
         ]
     if delta == 0 and rate < near_zero + rate_slack:
         return [
             f"the posterior has collapsed: the rate is {rate:.2f} bits, so z says nothing about x"
         ]
     return []
+
+
+def _present_floor(metrics: Metrics) -> tuple[str, float]:
+    # Where no example has a floor, that of the batch's mean; where the prior learns, its present.
+    if metrics.get("floor") == "mean":
+        return "its floor in training", metrics["mean_rate_floor_bits"]
+    current: float | None = metrics.get("current_committed_rate_bits")
+    if current is not None:
+        return "the floor of the prior that it learned", current
+    return "its floor", metrics["committed_rate_bits"]
+
+
+def _advice(latents: Latents | None) -> str:
+    others = ["a longer training"]
+    if latents is None or not latents.constant_rate:
+        others.append("another δ")
+    if getattr(latents, "minimiser_units", True) is False:
+        others.append("minimiser_units")
+    return f"{', '.join(others)}, or a weaker decoder"
 
 
 def _source(data: Dataset, split: str) -> Split:
@@ -254,12 +273,14 @@ def _mean_and_error(values: Float64[Tensor, " m"]) -> tuple[float, float | None]
 def _latent_facts(model: DeltaVAE, q: Posterior | None, terms: Terms) -> Metrics:
     latents = model.latents
     if latents is None or q is None or terms.rate_terms is None:
-        names = ("committed_rate_bits", "floor", "mean_rate_floor_bits", "rate_terms_bits")
-        others = ("mutual_information_cap_bits", "active_units", "latent_units")
-        return dict.fromkeys((*names, *others))
-    on_mean = latents.floor == "mean"
+        floors = ("committed_rate_bits", "current_committed_rate_bits", "mean_rate_floor_bits")
+        names = ("pair", "floor", "rate_terms_bits", "mutual_information_cap_bits")
+        return dict.fromkeys((*floors, *names, "active_units", "latent_units"))
+    on_mean, current = latents.floor == "mean", latents.current_committed_rate
     return {
+        "pair": f"{type(latents).__name__} {latents.summary}".rstrip(),
         "committed_rate_bits": nats_to_bits(latents.committed_rate),
+        "current_committed_rate_bits": None if current is None else nats_to_bits(current),
         "floor": latents.floor,
         "mean_rate_floor_bits": nats_to_bits(latents.mean_rate_floor) if on_mean else None,
         "mutual_information_cap_bits": nats_to_bits(math.log(len(q.mu))),

@@ -194,11 +194,14 @@ def _rate_sentences(result: Result, split: str) -> Iterator[str]:
         yield f"{name} has no latents: its bits/dim are exact."
         return
     if delta > 0:
-        above = f"{rate - delta:.2f} bits above it"
-        where = "at that floor" if _near(result, delta, FLOOR_MARGIN * delta) else above
+        current = result.get("current_committed_rate_bits")
+        present = delta if current is None else current
+        above = f"{rate - present:.2f} bits above it"
+        where = "at that floor" if _near(result, present, FLOOR_MARGIN * present) else above
+        learned = "" if current is None else f", {current:.2f} by the prior that it has learned"
         yield (
-            f"{name} commits δ = {delta:.2f} bits per example; on the {split} split its rate is "
-            f"{result.show('rate_bits')} bits, {where}."
+            f"{name} commits δ = {delta:.2f} bits per example{learned}; on the {split} split its "
+            f"rate is {result.show('rate_bits')} bits, {where}."
         )
     elif (floor := result.get("mean_rate_floor_bits")) is not None:
         yield (

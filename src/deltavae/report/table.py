@@ -40,6 +40,9 @@ METRICS = (
            "−log p(x|z) per example, at a draw of z from the posterior."),
     Metric("committed_rate_bits", "committed rate δ, bits", 3,
            "The least rate that posterior family and prior allow."),
+    Metric("current_committed_rate_bits", "the floor of the prior that was learned, bits", 3,
+           "Where α is learned: δ(α) at the end, at least δ; a rate there says nothing more."),
+    Metric("pair", "pair of posterior and prior", 0, "What solves for δ, and its other options."),
     Metric("floor", "what has a floor", 0,
            "example: no example's rate falls below δ. mean: only the mean over a training batch "
            "is kept up, so that δ is 0."),

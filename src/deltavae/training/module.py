@@ -85,6 +85,13 @@ class DeltaVAEModule(pl.LightningModule):
         for name, value in positive.items():
             if not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
+        self.objective = ELBO() if objective is None else objective
+        latents = model.latents
+        if latents is not None and latents.constant_rate and self.objective.steers_rate:
+            raise ValueError(
+                f"objective must be ELBO with {type(latents).__name__}, whose rate is constant: "
+                f"{type(self.objective).__name__} would do nothing else"
+            )
         if augment not in (None, "flip"):
             raise ValueError(f'augment must be "flip" or None, got "{augment}"')
         if augment is not None and len(model.decoder.event_shape) != 3:
@@ -92,7 +99,6 @@ class DeltaVAEModule(pl.LightningModule):
                 f"augment must be None where events are no images (C, H, W), got {augment}"
             )
         self.model = model
-        self.objective = ELBO() if objective is None else objective
         self.steps, self.warmup_steps = steps, warmup_steps
         self.learning_rate, self.aux_learning_rate = learning_rate, aux_learning_rate
         self.weight_decay, self.clip_norm = weight_decay, clip_norm
@@ -282,6 +288,9 @@ class DeltaVAEModule(pl.LightningModule):
         if self.model.latents is not None:
             bits["rate_bits"] = nats_to_bits(rate)
             bits["committed_rate_bits"] = nats_to_bits(self.model.latents.committed_rate)
+            current = self.model.latents.current_committed_rate
+            if current is not None:
+                bits["current_committed_rate_bits"] = nats_to_bits(current)
             if self.model.aux_prior is not None:
                 bits["aux_rate_bits"] = nats_to_bits(aux_rate)
         return {
