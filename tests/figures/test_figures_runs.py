@@ -128,6 +128,16 @@ def test_rates_bar_draws_what_there_is():
     np.testing.assert_allclose(segment[:, 0], [12.0, 14.0])  # two standard errors
 
 
+def test_a_heatmap_of_steps_alone_names_no_channel():
+    rate = np.array([[1.0], [2.0], [4.0]])
+    figure = figures.rate_heatmap(rate, rate / 2, by_channel=False)
+    left, middle, right = figure.axes[:3]
+    assert [axes.get_ylabel() for axes in (left, middle)] == ["all channels"] * 2
+    assert [list(axes.get_yticks()) for axes in (left, middle)] == [[], []]
+    assert right.get_title() == "rate"
+    assert left.images[0].get_array().tolist() == [[1.0, 2.0, 4.0]]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_image_grid_holds_every_pixel(channels):
     images = RANDOM.integers(0, 17, (2, 3, channels, 4, 5), dtype=np.uint8)

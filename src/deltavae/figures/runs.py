@@ -78,14 +78,19 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
 
 
 def rate_heatmap(
-    rate: Float[np.ndarray, "n d"], committed: Float[np.ndarray, "n d"], name: str = ""
+    rate: Float[np.ndarray, "n terms"],
+    committed: Float[np.ndarray, "n terms"],
+    name: str = "",
+    by_channel: bool = True,
 ) -> Figure:
     """Plot the rate of every latent step and channel, and δ's share in it.
 
     Args:
-        rate: Rate per step and channel in bits, averaged over examples.
+        rate: Rate per step and channel in bits, averaged over examples; a single column for the
+            rate per step, of a family that ties its channels.
         committed: δ's share of it in bits (`Latents.committed_terms`).
         name: Name of the run, for the title.
+        by_channel: Whether the columns are channels.
 
     Returns:
         Heat maps of the rate and of what lies above δ; beside them the steps' sums, stacked.
@@ -105,15 +110,18 @@ def rate_heatmap(
             vmax=max(float(values.max()), 1e-6),
         )
         figure.colorbar(image, ax=axes, label="bits")
-        style(axes, title, "latent step t", "channel k")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        style(axes, title, "latent step t", "channel k" if by_channel else "all channels")
+        if by_channel:
+            axes.yaxis.get_major_locator().set_params(integer=True)
+        else:
+            axes.set_yticks([])
     steps = np.arange(1, n + 1)
     floor, above = committed.sum(1), excess.sum(1)
     right.bar(steps, floor, color="#9a9a9a", label="δ's share")
     right.bar(steps, above, bottom=floor, color=COLOURS[0], label="above it")
     right.margins(y=0.3)  # room for the legend
     right.legend(frameon=False, ncols=2, loc="upper right")
-    style(right, "sum over channels", "latent step t", "bits")
+    style(right, "sum over channels" if by_channel else "rate", "latent step t", "bits")
     for axes in (left, middle, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     if name:

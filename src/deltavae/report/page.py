@@ -19,7 +19,7 @@ from PIL import Image
 
 from deltavae import __version__, figures
 from deltavae.data import load_data
-from deltavae.latents import AR1
+from deltavae.latents import AR1, LearnableAR1
 from deltavae.model import DeltaVAE
 from deltavae.report.samples import Samples, draw_samples
 from deltavae.report.summary import Result, rank, summarise
@@ -258,7 +258,7 @@ def _pictures(run: _Run, drawn: Samples | None) -> list[Picture]:
     if drawn.interpolations is not None and drawn.line_ends is not None:
         ends = drawn.line_ends
         image = figures.beside(grid(ends[:, :1]), grid(drawn.interpolations), grid(ends[:, 1:]))
-        caption = "Each row: decodings on the line between the posterior means of two originals"
+        caption = "Each row: decodings on the line between the locations of two originals"
         pictures.append(_pixels(image, f"Interpolations of {run.name}", caption))
     return pictures
 
@@ -274,9 +274,11 @@ def _heatmap(run: _Run) -> Picture | None:
             f"{run.folder.metrics}: rate_terms_bits must have shape {committed.shape}, got "
             f"{rate.shape}: run deltavae evaluate again"
         )
+    by_channel = rate.shape[1] == latents.d
+    per = "latent step and channel" if by_channel else "latent step"
     return _plot(
-        figures.rate_heatmap(rate, committed),
-        f"Rate per latent step and channel of {run.name}",
+        figures.rate_heatmap(rate, committed, by_channel=by_channel),
+        f"Rate per {per} of {run.name}",
         f"Mean over the split: {rate.sum():.2f} bits per example, of which δ commits "
         f"{committed.sum():.2f}.",
     )
@@ -287,7 +289,7 @@ def _committed(runs: Sequence[_Run]) -> Picture | None:
     points = {
         name: (latents.n, latents.alpha.tolist())
         for name, latents in pairs.items()
-        if isinstance(latents, AR1)
+        if isinstance(latents, AR1 | LearnableAR1)
     }
     if not points:
         return None

@@ -4,7 +4,7 @@ An autoregressive decoder is paid per position, hardly per event, so what a run 
 
     samples          z ~ p_aux(z), x ~ p(x|z)
     decodings        z ~ q(z|x_i), once per original x_i, then x ~ p(x|z) several times
-    interpolations   z on the straight line between the posterior means of two originals
+    interpolations   z on the straight line between the locations of two originals
 """
 
 from collections.abc import Callable
