@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from deltavae.latents import AR1, AR1Prior, Independent, Latents, Posterior, Standard
+    from deltavae.latents import (
+        AR1,
+        AR1Prior,
+        Independent,
+        Latents,
+        MeanFieldNormal,
+        Posterior,
+        Standard,
+    )
     from deltavae.model import DeltaVAE
     from deltavae.rates import committed_rate, solve_alpha
     from deltavae.run_folder import load
@@ -20,6 +28,7 @@ _HOMES = {
     "DeltaVAE": "deltavae.model",
     "Independent": "deltavae.latents",
     "Latents": "deltavae.latents",
+    "MeanFieldNormal": "deltavae.latents",
     "Posterior": "deltavae.latents",
     "Standard": "deltavae.latents",
     "committed_rate": "deltavae.rates",
@@ -33,6 +42,7 @@ __all__ = [
     "DeltaVAE",
     "Independent",
     "Latents",
+    "MeanFieldNormal",
     "Posterior",
     "Standard",
     "__version__",

@@ -1,16 +1,21 @@
 """What a newcomer asks first: help, version, the resolved options; and how typing errors end."""
 
+import inspect
 import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from command_line import ENVIRONMENT, PROGRAM, run
 
-from deltavae import __version__
+from deltavae import __version__, latents
 from deltavae.cli import COMMANDS
+from deltavae.cli.fit_options import DERIVED
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_help_lists_every_command_within_a_second_and_without_torch():
@@ -71,6 +76,40 @@ def test_help_of_a_component_lists_its_own_options_only():
     assert "--decoder.latent-view" in ended.out
     assert "(type: int, default: 32)" in ended.out
     assert "image-shape" not in ended.out  # follows from the data
+
+
+PAIRS = {
+    name: pair
+    for name in latents.__all__
+    if isinstance(pair := getattr(latents, name), type)
+    and issubclass(pair, latents.Latents)
+    and not inspect.isabstract(pair)
+}
+
+
+def test_every_pair_is_named_where_a_user_looks_for_one():
+    places = {"fit --help": run("fit", "--help").out}
+    for page in ("README.md", "docs/guide/training.md"):
+        places[page] = (ROOT / page).read_text(encoding="utf-8")
+    assert len(PAIRS) >= 17
+    missing = {
+        place: [name for name in PAIRS if not re.search(rf"\b{name}\b", text)]
+        for place, text in places.items()
+    }
+    assert not any(missing.values()), missing
+
+
+def test_the_guide_lists_the_options_of_every_pair():
+    text = (ROOT / "docs" / "guide" / "training.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Pairs\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `")]
+    listed = {
+        row[0].strip(" `"): set(re.findall(r"`([\w-]+)`", row[3])) for row in rows if len(row) == 4
+    }
+    assert set(listed) - {"--latents"} == set(PAIRS)
+    for name, pair in PAIRS.items():
+        own = set(inspect.signature(pair).parameters) - set(DERIVED["latents"])
+        assert listed[name] == {option.replace("_", "-") for option in own}, name
 
 
 @pytest.mark.parametrize("command", ["evaluate", "rate", "report"])

@@ -75,11 +75,15 @@ def _components(
     Args:
         decoder: Autoregressive decoder p(x|z): GatedPixelCNN, or PixelSNAIL, which attends to all
             earlier pixels.
-        latents: Pair of posterior and prior: AR1 (mean-field Gaussian × AR(1), the paper's
-            choice), Independent (constrained Gaussian × N(0, I)), or none (the decoder alone).
-            Rivals: Standard (the ordinary VAE: no floor), LearnedPrior (mean-field Gaussian × an
-            LSTM trained with the model: no floor), BatchNorm (batch-normalised means × N(0, I):
-            a floor on the mean over a training batch, no example has one).
+        latents: Pair of posterior and prior; none: the decoder alone.
+            Gaussian × line of steps: AR1 (the paper's choice), LearnableAR1 (its α is learned
+            above a floor), ARp, Matern, SquaredExponential.
+            Gaussian × tiles, nested rows, a precision of your own: Grid, Tree, GaussianMarkov.
+            Gaussian × N(0, I): Independent (constrained), BoundedVariance (σ ≤ σ_max).
+            Gaussian × another density: MeanFieldPair (separated modes, Student-t, Laplace).
+            Directions: Spherical. Codes: Categorical (bounded entropy), Quantised (levels).
+            Rivals: Standard (the ordinary VAE: no floor), LearnedPrior (an LSTM trained with the
+            model: no floor), BatchNorm (a floor on the mean over a training batch only).
         encoder: anti-causal (z_t is made from the rows from t on, or from the first pixel of its
             tile on), non-causal (every z_t from the whole image), either on PixelSNAIL's
             blueprint (AntiCausalPixelSNAIL, NonCausalPixelSNAIL), or a class.
@@ -182,8 +186,9 @@ def _add_rate(group: Any) -> None:
         "--alpha",
         type=str | None,
         metavar="A|LO:HI",
-        help="AR1 only: autocorrelation of the prior, |α| < 1, in every channel or as a ladder "
-        "from LO to HI, in the place of δ; with --delta-bits the ladder is scaled to commit δ",
+        help="AR1 and LearnableAR1 only: autocorrelation of the prior (LearnableAR1: the least), "
+        "|α| < 1, in every channel or as a ladder from LO to HI, in the place of δ; with "
+        "--delta-bits the ladder is scaled to commit δ",
     )
     group.add_argument(
         "--aux_hidden",

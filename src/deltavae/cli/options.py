@@ -249,7 +249,8 @@ def add_encode(parser: Any) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help=".npz with mu and sigma, both (images, steps, channels), and labels if there are any",
+        help=".npz with what the posteriors are, (images, steps, channels): mu and sigma; of "
+        "directions mu, of codes probabilities or codes; and labels if there are any",
     )
     add_trust(parser)
     add_config(parser)
