@@ -5,7 +5,8 @@ and d channels, and `priors.Matern` the prior of one channel in it. Import one o
 module where both are needed.
 """
 
-from deltavae.latents.ar1 import AR1, AR1Prior
+from deltavae.latents.ar1 import AR1
+from deltavae.latents.ar1_prior import AR1Prior
 from deltavae.latents.autoregressive import ARp
 from deltavae.latents.base import Latents
 from deltavae.latents.batch_norm import BatchNorm
@@ -28,7 +29,9 @@ from deltavae.latents.quantised import ConditionalLevels, Quantised, QuantisedPo
 from deltavae.latents.spherical import ConditionalPowerSpherical, Spherical, SphericalPosterior
 from deltavae.latents.squared_exponential import SquaredExponential
 from deltavae.latents.standard import Standard
+from deltavae.latents.standard_normal import StandardNormalPair
 from deltavae.latents.tree import Tree
+from deltavae.latents.whitened import WhitenedPair
 
 __all__ = [
     "AR1",
@@ -63,6 +66,8 @@ __all__ = [
     "SphericalUniform",
     "SquaredExponential",
     "Standard",
+    "StandardNormalPair",
     "Tree",
+    "WhitenedPair",
     "as_pyro",
 ]

@@ -1,191 +1,30 @@
 """Mean-field Gaussian posterior × stationary AR(1) prior: the choice of the δ-VAE paper.
 
 Per channel z_1 ~ N(0, 1), z_t | z_{t-1} ~ N(α z_{t-1}, 1 − α²), |α| < 1, so that every marginal is
-N(0, 1). The prior's innovations are standard normal,
+N(0, 1) (`ar1_prior`). With σ = σ* eᵍ, σ*² = 1/Λ_tt, and innovations e_t(μ) the rate is a floor
+plus two sums that cannot be negative (`whitened`):
 
-    e_1 = z_1,   e_t = (z_t − α z_{t-1}) / √(1 − α²),                                      (1)
-
-and zᵀΛz = Σ_t e_t², so with σ = σ* eᵍ (σ*² = 1/Λ_tt) the rate is a floor plus two sums of squares:
-
-    KL(q ‖ p) = δ + Σ_t [½ (e²ᵍ − 1 − 2g) + ½ e_t(μ)²].                                    (2)
-
-The textbook form, registered with ``torch.distributions.kl_divergence`` as a second derivation:
-
-    ½ [σ_1² + μ_1² − 1 − ln σ_1²] + Σ_{t≥2} ½ [
-        (σ_t² + α²σ_{t-1}² + (μ_t − αμ_{t-1})²)/(1 − α²) − 1 − ln σ_t² + ln(1 − α²)].       (3)
+    KL(q ‖ p) = δ + Σ_kt [½ (e²ᵍ − 1 − 2g) + ½ e_t(μ)²],                                   (1)
+    δ = ½ Σ_k [(n − 2) ln(1 + α_k²) − ln(1 − α_k²)],   n ≥ 2.                              (2)
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.1,
 https://arxiv.org/abs/1901.03416
-Deviations: form (2) in the place of (3); the option ``minimiser_units``; g is bounded (`base`).
+Deviations: form (1) in the place of the textbook's; the option ``minimiser_units``; g is bounded
+(`base`).
 """
 
-import math
-from collections.abc import Sequence
-from typing import Any, ClassVar, final
+from typing import Any, final
 
-import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
-from torch.distributions import Distribution, Normal, constraints, kl_divergence, register_kl
-from torch.distributions import Independent as Reinterpreted
 
-from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
-from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.ar1_prior import AR1Prior
+from deltavae.latents.whitened import WhitenedPair
 from deltavae.rates import Alpha, channels, committed_rate, committed_terms, minimiser, solve_alpha
 
 
-class _OpenUnitInterval(constraints.Constraint):
-    """(−1, 1): torch's own interval is closed."""
-
-    event_dim = 1
-
-    def check(self, value: Tensor) -> Tensor:
-        return (value.abs() < 1).all(-1)
-
-
 @final
-class AR1Prior(Distribution):
-    """d independent stationary AR(1) processes of n steps, as a torch distribution.
-
-    Event shape (n, d); the batch shape is that of alpha without its last axis. ``rsample`` draws
-    from torch's own generator, as every torch distribution does: ``colour`` takes given noise.
-
-    Args:
-        n: Steps, at least 1.
-        alpha: α per channel, in (−1, 1), shape (*batch, d).
-        validate_args: As in torch.distributions.
-
-    Attributes:
-        arg_constraints: What alpha must satisfy.
-        support: Every real (n, d) matrix.
-        has_rsample: Samples are differentiable in alpha.
-
-    Raises:
-        ValueError: If n is below 1 or, where arguments are validated, alpha leaves (−1, 1).
-    """
-
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"alpha": _OpenUnitInterval()}
-    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]
-    has_rsample = True
-
-    def __init__(
-        self, n: int, alpha: Float[Tensor, "*batch d"], validate_args: bool | None = None
-    ) -> None:
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        self.alpha = alpha
-        super().__init__(alpha.shape[:-1], torch.Size((n, alpha.shape[-1])), validate_args)
-
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "AR1Prior":
-        """Return the same distribution with a larger batch shape."""
-        wide = self._get_checked_instance(AR1Prior, _instance)  # type: ignore[no-untyped-call]
-        wide.alpha = self.alpha.expand((*batch_shape, self.event_shape[1]))
-        super(AR1Prior, wide).__init__(
-            torch.Size(batch_shape), self.event_shape, validate_args=False
-        )
-        wide._validate_args = self._validate_args
-        return wide  # type: ignore[no-any-return]
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of every step and channel: 0."""
-        return self.variance - 1
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of every step and channel: 1."""
-        return self.alpha.new_ones(self._extended_shape())
-
-    def _innovation_scale(self) -> Tensor:
-        # √(1 − α²) in float64 whatever the type of alpha: in float32 it loses its digits near 1.
-        alpha = self.alpha.double()
-        return ((1 - alpha) * (1 + alpha)).sqrt()
-
-    def whiten(self, z: Float[Tensor, "*shape n d"]) -> Float[Tensor, "*shape n d"]:
-        """Return the innovations e of z, eq. (1).
-
-        Args:
-            z: Latents.
-
-        Returns:
-            e, independent standard normals where z ~ p.
-        """
-        alpha = self.alpha.to(z.dtype).unsqueeze(-2)
-        scale = self._innovation_scale().to(z.dtype).unsqueeze(-2)
-        first, rest = z[..., :1, :], z[..., 1:, :] - alpha * z[..., :-1, :]
-        return torch.cat([first, rest / scale], dim=-2)  # (1)
-
-    def colour(self, noise: Float[Tensor, "*shape n d"]) -> Float[Tensor, "*shape n d"]:
-        """Return the z whose innovations are ``noise``: the inverse of ``whiten``.
-
-        Args:
-            noise: Innovations e.
-
-        Returns:
-            z, distributed as the prior where the noise is standard normal.
-        """
-        alpha = self.alpha.to(noise.dtype)
-        scale = self._innovation_scale().to(noise.dtype)
-        first, *rest = noise.unbind(-2)
-        steps = [first]
-        for innovation in rest:
-            steps.append(alpha * steps[-1] + scale * innovation)
-        return torch.stack(steps, dim=-2)
-
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw z ~ p(z), differentiable in alpha.
-
-        Args:
-            sample_shape: Shape of the sample.
-
-        Returns:
-            Latents of shape (*sample_shape, *batch_shape, n, d).
-        """
-        shape = self._extended_shape(torch.Size(sample_shape))
-        return self.colour(torch.randn(shape, dtype=self.alpha.dtype, device=self.alpha.device))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return ln p(z), summed over the event.
-
-        Args:
-            value: Latents, event shape (n, d).
-
-        Returns:
-            Log-density in nats.
-        """
-        if self._validate_args:
-            self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape, self._extended_shape())  # type: ignore[no-untyped-call]
-        white = self.whiten(value.expand(shape))
-        log_det = (self.event_shape[0] - 1) * self._innovation_scale().log().sum(-1)
-        squares = (white.square() + math.log(2 * math.pi)).sum(dim=(-2, -1))
-        return -0.5 * squares - log_det.to(value.dtype)
-
-
-def _kl_mean_field_ar1(q: Distribution, p: AR1Prior) -> Tensor:
-    """KL of the mean-field normal from the AR(1) prior, eq. (3), in float64."""
-    if not (isinstance(q, Reinterpreted) and isinstance(q.base_dist, Normal)):
-        raise NotImplementedError(f"no closed-form KL between {q} and {p}")
-    if q.event_shape != p.event_shape:
-        raise ValueError(f"event shapes must agree, got {q.event_shape} and {p.event_shape}")
-    mu, variance = q.base_dist.loc.double(), q.base_dist.scale.double().square()
-    alpha = p.alpha.double().unsqueeze(-2)
-    innovation = (1 - alpha) * (1 + alpha)
-    first = variance[..., 0, :] + mu[..., 0, :].square() - 1 - variance[..., 0, :].log()
-    mismatch = (
-        variance[..., 1:, :]
-        + alpha.square() * variance[..., :-1, :]
-        + (mu[..., 1:, :] - alpha * mu[..., :-1, :]).square()
-    )
-    rest = mismatch / innovation - 1 - variance[..., 1:, :].log() + innovation.log()
-    return 0.5 * (first.sum(-1) + rest.sum(dim=(-2, -1)))  # (3)
-
-
-register_kl(Reinterpreted, AR1Prior)(_kl_mean_field_ar1)  # type: ignore[no-untyped-call]
-
-
-@final
-class AR1(Latents):
+class AR1(WhitenedPair):
     """Mean-field Gaussian posterior × AR(1) prior.
 
     Args:
@@ -204,8 +43,8 @@ class AR1(Latents):
     proof = "closed form: δ = ½ Σ_k [(n − 2) ln(1 + α_k²) − ln(1 − α_k²)]; 0 at n = 1"
 
     def __init__(self, n: int, alpha: Alpha, minimiser_units: bool = False) -> None:
-        super().__init__(committed_rate(alpha, n), committed_terms(alpha, n), minimiser(alpha, n))
-        self.minimiser_units = minimiser_units
+        floor = committed_rate(alpha, n), committed_terms(alpha, n), minimiser(alpha, n)
+        super().__init__(*floor, minimiser_units)
         self.register_buffer("alpha", channels(alpha), persistent=False)
 
     @classmethod
@@ -243,57 +82,3 @@ class AR1(Latents):
     def prior(self) -> AR1Prior:
         """The prior as a torch distribution."""
         return AR1Prior(self.n, self.alpha, validate_args=False)
-
-    def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
-        """Turn raw network output (m, r) into μ = m (or σ* m) and σ = σ* eᵍ, g = 10 tanh(r/10).
-
-        Args:
-            params: Raw output, k = 2d.
-
-        Returns:
-            The posterior, in float32 at least.
-        """
-        mean, raw = self._split(params)
-        sigma_star = self.sigma_star.to(mean.dtype)
-        mu = sigma_star * mean if self.minimiser_units else mean
-        g = bounded_log_scale(raw)
-        excess = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()  # (2)
-        return MeanFieldNormal(mu, sigma_star * g.exp(), excess)
-
-    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
-        """Return the KL from the AR(1) prior by (3); see `Latents.direct_rate`."""
-        assert isinstance(q, MeanFieldNormal)
-        return kl_divergence(q.distribution, self.prior)
-
-    def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Run the process on given innovations.
-
-        Args:
-            noise: Standard normal noise.
-
-        Returns:
-            Latents distributed as the prior.
-        """
-        return self.prior.colour(noise)
-
-    def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-        """Return ln p(z).
-
-        Args:
-            z: Latents.
-
-        Returns:
-            Log-density in nats, summed over steps and channels.
-        """
-        return self.prior.log_prob(z)
-
-    def to_decoder(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Return what the decoder reads: z, or z/σ* in units of the minimiser.
-
-        Args:
-            z: Latents.
-
-        Returns:
-            The decoder's input.
-        """
-        return z / self.sigma_star.to(z.dtype) if self.minimiser_units else z

@@ -22,22 +22,18 @@ import math
 from typing import Any, final
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from deltavae.latents.base import Latents, expm1_ratio
+from deltavae.latents.base import expm1_ratio
 from deltavae.latents.independent import log_variance_bounds
-from deltavae.latents.posterior import (
-    MeanFieldNormal,
-    Posterior,
-    kl_from_standard_normal,
-    standard_normal_log_prob,
-)
+from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.standard_normal import StandardNormalPair
 
 
 @final
-class BoundedVariance(Latents):
+class BoundedVariance(StandardNormalPair):
     """Gaussian posterior with σ ≤ σ_max × N(0, I).
 
     Args:
@@ -110,29 +106,3 @@ class BoundedVariance(Latents):
         narrowing = -math.expm1(self._v_max) * s - math.exp(self._v_max) * s * expm1_ratio(-s)
         excess = 0.5 * narrowing + 0.5 * mu.square()  # (2)
         return MeanFieldNormal(mu, self.sigma_max * (-s / 2).exp(), excess)
-
-    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
-        """Return the KL of normals from N(0, I); see `Latents.direct_rate`."""
-        return kl_from_standard_normal(q)
-
-    def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Return the noise: the prior is N(0, I).
-
-        Args:
-            noise: Standard normal noise.
-
-        Returns:
-            Latents distributed as the prior.
-        """
-        return noise
-
-    def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-        """Return ln N(z; 0, I).
-
-        Args:
-            z: Latents.
-
-        Returns:
-            Log-density in nats, summed over steps and channels.
-        """
-        return standard_normal_log_prob(z)

@@ -22,13 +22,9 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Float64
-from torch import Tensor
-from torch.distributions import kl_divergence
 
-from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
 from deltavae.latents.gaussian_prior import GaussianMarkovPrior
-from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.whitened import WhitenedPair
 from deltavae.priors import GaussianPrior, OutOfReachError
 from deltavae.units import nats_to_bits
 
@@ -84,7 +80,7 @@ def solved_prior(delta: float, d: int, prior_at: Callable[[float], Prior]) -> Pr
         ) from error
 
 
-class GaussianPair(Latents, ABC):
+class GaussianPair(WhitenedPair, ABC):
     """Mean-field Gaussian posterior × Gaussian prior; abstract.
 
     Args:
@@ -93,14 +89,12 @@ class GaussianPair(Latents, ABC):
 
     Attributes:
         priors: As given.
-        minimiser_units: As given.
         proof: See `Latents`.
 
     A knob that leaves its range is a ValueError of `deltavae.priors`.
     """
 
     priors: tuple[GaussianPrior, ...]
-    minimiser_units: bool
     proof = "closed form: δ = ½ Σ_k [Σ_t ln Λ_k,tt − ln det Λ_k], Λ_k the precision of channel k"
 
     def __init__(self, priors: Sequence[GaussianPrior], minimiser_units: bool = False) -> None:
@@ -108,65 +102,12 @@ class GaussianPair(Latents, ABC):
             math.fsum(prior.committed_rate for prior in priors),
             torch.stack([prior.committed_terms for prior in priors], dim=1),
             torch.stack([prior.conditional_scale for prior in priors], dim=1),
+            minimiser_units,
         )
-        self.priors, self.minimiser_units = tuple(priors), minimiser_units
+        self.priors = tuple(priors)
 
     @property
     def prior(self) -> GaussianMarkovPrior:
         """The prior as a torch distribution, whose draws are in float64."""
         sigma_star = self.sigma_star
         return GaussianMarkovPrior(self.priors, sigma_star.dtype, sigma_star.device, False)
-
-    def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
-        """Turn raw network output (m, r) into μ = m (or σ* m) and σ = σ* eᵍ, g = 10 tanh(r/10).
-
-        Args:
-            params: Raw output, k = 2d.
-
-        Returns:
-            The posterior, in float32 at least.
-        """
-        mean, raw = self._split(params)
-        sigma_star = self.sigma_star.to(mean.dtype)
-        mu = sigma_star * mean if self.minimiser_units else mean
-        g = bounded_log_scale(raw)
-        excess = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()  # (1)
-        return MeanFieldNormal(mu, sigma_star * g.exp(), excess)
-
-    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
-        """Return the KL by (1) of `gaussian_prior`; see `Latents.direct_rate`."""
-        assert isinstance(q, MeanFieldNormal)
-        return kl_divergence(q.distribution, self.prior)
-
-    def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Run the prior on given innovations.
-
-        Args:
-            noise: Standard normal noise.
-
-        Returns:
-            Latents distributed as the prior.
-        """
-        return self.prior.colour(noise)
-
-    def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-        """Return ln p(z).
-
-        Args:
-            z: Latents.
-
-        Returns:
-            Log-density in nats, summed over steps and channels.
-        """
-        return self.prior.log_prob(z)
-
-    def to_decoder(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Return what the decoder reads: z, or z/σ* in units of the minimiser.
-
-        Args:
-            z: Latents.
-
-        Returns:
-            The decoder's input.
-        """
-        return z / self.sigma_star.to(z.dtype) if self.minimiser_units else z

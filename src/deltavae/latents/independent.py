@@ -29,18 +29,14 @@ import math
 from typing import Any, final
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from deltavae.latents.base import Latents, expm1_ratio
-from deltavae.latents.posterior import (
-    MeanFieldNormal,
-    Posterior,
-    kl_from_standard_normal,
-    standard_normal_log_prob,
-)
+from deltavae.latents.base import expm1_ratio
+from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.standard_normal import StandardNormalPair
 
 _RATE_MAX = 40.0  # nats per dimension: σ*² = e⁻⁸¹ is still a normal float32
 
@@ -70,7 +66,7 @@ def log_variance_bounds(rate: float) -> tuple[float, float]:
 
 
 @final
-class Independent(Latents):
+class Independent(StandardNormalPair):
     """Gaussian posterior that keeps δ/(n d) nats away from N(0, 1) in every dimension.
 
     Args:
@@ -146,29 +142,3 @@ class Independent(Latents):
         sine = theta.sin()
         mu = sine * (half**2 * kappa + slack).sqrt()  # (2)
         return MeanFieldNormal(mu, (v / 2).exp(), 0.5 * slack * sine.square())  # (3)
-
-    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
-        """Return the KL of normals from N(0, I); see `Latents.direct_rate`."""
-        return kl_from_standard_normal(q)
-
-    def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Return the noise: the prior is N(0, I).
-
-        Args:
-            noise: Standard normal noise.
-
-        Returns:
-            Latents distributed as the prior.
-        """
-        return noise
-
-    def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-        """Return ln N(z; 0, I).
-
-        Args:
-            z: Latents.
-
-        Returns:
-            Log-density in nats, summed over steps and channels.
-        """
-        return standard_normal_log_prob(z)

@@ -30,11 +30,10 @@ from typing import Any, final
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 
-from deltavae.latents.ar1 import AR1Prior
-from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
-from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.ar1_prior import AR1Prior
+from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.whitened import WhitenedPair
 from deltavae.latents.wording import told
 from deltavae.rates import (
     ALPHA_MAX,
@@ -51,7 +50,7 @@ _LEAST_SHARE = 1e-3  # of the room: where m is 0, and so that gradients do not v
 
 
 @final
-class LearnableAR1(Latents):
+class LearnableAR1(WhitenedPair):
     """Mean-field Gaussian posterior × AR(1) prior with trained α.
 
     Args:
@@ -63,7 +62,6 @@ class LearnableAR1(Latents):
     Attributes:
         least_alpha: The given α, float64.
         weight: w of each channel, trained.
-        minimiser_units: As given.
         proof: See `Latents`.
 
     Raises:
@@ -74,7 +72,6 @@ class LearnableAR1(Latents):
     _room: Float64[Tensor, " d"]
     _start: Float64[Tensor, " d"]
     weight: nn.Parameter
-    minimiser_units: bool
     proof = (
         "closed form: ½ Σ_k [(n − 2) ln(1 + α_k²) − ln(1 − α_k²)] grows with |α_k|, and δ is its "
         "value at the least |α_k| that can be learned"
@@ -86,8 +83,8 @@ class LearnableAR1(Latents):
         least = channels(alpha)
         if float(least.abs().max()) > ALPHA_MAX:
             raise ValueError(f"alpha must lie within ±(1 - 1e-6), got {least.tolist()}")
-        super().__init__(committed_rate(least, n), committed_terms(least, n), minimiser(least, n))
-        self.minimiser_units = minimiser_units
+        floor = committed_rate(least, n), committed_terms(least, n), minimiser(least, n)
+        super().__init__(*floor, minimiser_units)
         room = (math.atanh(ALPHA_MAX) - least.abs().atanh()).clamp(min=0)
         self.register_buffer("least_alpha", least, persistent=False)
         self.register_buffer("_room", room, persistent=False)
@@ -155,7 +152,7 @@ class LearnableAR1(Latents):
         return AR1Prior(self.n, self.alpha, validate_args=False)
 
     def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
-        """Turn raw network output (m, r) into μ = m (or σ* m) and σ = σ* eᵍ, g = 10 tanh(r/10).
+        """Turn raw network output (m, r) into μ and σ as `WhitenedPair` does, at the present α.
 
         Args:
             params: Raw output, k = 2d.
@@ -163,50 +160,8 @@ class LearnableAR1(Latents):
         Returns:
             The posterior, in float32 at least; its excess has δ(α) − δ in it.
         """
-        mean, raw = self._split(params)
-        sigma_star = self._minimiser().to(mean.dtype)
-        mu = sigma_star * mean if self.minimiser_units else mean
-        g = bounded_log_scale(raw)
-        own = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()
-        return MeanFieldNormal(mu, sigma_star * g.exp(), self._gap().to(mean.dtype) + own)  # (4)
-
-    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
-        """Return the KL at the present α by (3) of `ar1`; see `Latents.direct_rate`."""
-        assert isinstance(q, MeanFieldNormal)
-        return kl_divergence(q.distribution, self.prior)
-
-    def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Run the process on given innovations.
-
-        Args:
-            noise: Standard normal noise.
-
-        Returns:
-            Latents distributed as the prior at the present α.
-        """
-        return self.prior.colour(noise)
-
-    def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-        """Return ln p(z) at the present α.
-
-        Args:
-            z: Latents.
-
-        Returns:
-            Log-density in nats, summed over steps and channels.
-        """
-        return self.prior.log_prob(z)
-
-    def to_decoder(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Return what the decoder reads: z, or z/σ*(α) in units of the minimiser.
-
-        Args:
-            z: Latents.
-
-        Returns:
-            The decoder's input.
-        """
-        return z / self._minimiser().to(z.dtype) if self.minimiser_units else z
+        q = super().posterior(params)
+        return MeanFieldNormal(q.mu, q.sigma, self._gap().to(q.mu.dtype) + q.excess)  # (4)
 
     @property
     def _step(self) -> Float64[Tensor, " d"]:

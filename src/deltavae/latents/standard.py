@@ -11,20 +11,16 @@ https://arxiv.org/abs/1312.6114
 from typing import Any, final
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
-from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
-from deltavae.latents.posterior import (
-    MeanFieldNormal,
-    Posterior,
-    kl_from_standard_normal,
-    standard_normal_log_prob,
-)
+from deltavae.latents.base import bounded_log_scale, scale_excess
+from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.standard_normal import StandardNormalPair
 
 
 @final
-class Standard(Latents):
+class Standard(StandardNormalPair):
     """The pair of the ordinary VAE; the posterior can collapse onto the prior.
 
     Args:
@@ -81,29 +77,3 @@ class Standard(Latents):
         mu, raw = self._split(params)
         g = bounded_log_scale(raw)
         return MeanFieldNormal(mu, g.exp(), scale_excess(g) + 0.5 * mu.square())
-
-    def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:
-        """Return the KL of normals from N(0, I); see `Latents.direct_rate`."""
-        return kl_from_standard_normal(q)
-
-    def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Return the noise: the prior is N(0, I).
-
-        Args:
-            noise: Standard normal noise.
-
-        Returns:
-            Latents distributed as the prior.
-        """
-        return noise
-
-    def log_prior(self, z: Float[Tensor, "b n d"]) -> Float[Tensor, " b"]:
-        """Return ln N(z; 0, I).
-
-        Args:
-            z: Latents.
-
-        Returns:
-            Log-density in nats, summed over steps and channels.
-        """
-        return standard_normal_log_prob(z)
