@@ -11,6 +11,8 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.linalg import toeplitz
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, diags_array
 from torch.distributions import Independent as Reinterpreted
@@ -29,7 +31,7 @@ from deltavae.latents.tree import Tree
 from deltavae.priors import Autoregressive
 from deltavae.run_folder import instantiate, specification
 from deltavae.units import bits_to_nats
-from dense_gaussian import lags, matrix_of
+from dense_gaussian import lags
 
 N = 6
 SECOND_DIFFERENCE = diags_array(
@@ -55,8 +57,37 @@ def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
+def autocorrelations(partials: tuple[float, ...], n: int) -> np.ndarray:
+    """ρ of lags 0..n−1 from what a partial autocorrelation is.
+
+    κ_k is the correlation of z_0 and z_k when what z_1..z_{k−1} tell of both is taken away: with R
+    and r the correlations of those in between with each other and with z_0,
+    ρ_k = rᵀR⁻¹(r reversed) + κ_k (1 − rᵀR⁻¹r); and κ_k = 0 for k > p.
+    """
+    rho = [1.0]
+    for k in range(1, n):
+        r = np.array(rho[1:])
+        weights = np.linalg.solve(toeplitz(rho[:-1]), r) if k > 1 else r
+        kappa = partials[k - 1] if k <= len(partials) else 0.0
+        rho.append(float(weights @ r[::-1] + kappa * (1 - weights @ r)))
+    return np.array(rho)
+
+
+def cosine_transform(n: int, length: float, order: int) -> np.ndarray:
+    """ρ of lags 0..n−1: the cosine transform of the density 1/Σ_{j≤m} (ℓω)^{2j}/(2ʲ j!)."""
+
+    def density(x: float) -> float:
+        return 1 / sum((x * x / 2) ** j / math.factorial(j) for j in range(order + 1))
+
+    def integral(lag: float) -> float:
+        tolerance = {"epsabs": 1e-13, "epsrel": 1e-13, "limit": 500}
+        return quad(lambda x: math.cos(lag * x) * density(x), 0, 60, **tolerance)[0]
+
+    return np.array([integral(t / length) for t in range(n)]) / integral(0.0)
+
+
 def covariances(pair: GaussianPair) -> list[torch.Tensor]:
-    """Covariance of each channel, dense: by definition where it has one, else from the map."""
+    """Covariance of each channel, dense, by the definition of the process and not by its map."""
     n = pair.n
     match pair:
         case Matern(nu=0.5):
@@ -75,9 +106,13 @@ def covariances(pair: GaussianPair) -> list[torch.Tensor]:
             dense = [rho ** tree_distances(starts_ends) for rho in pair.correlation]
         case GaussianMarkov():
             dense = [np.linalg.inv(SECOND_DIFFERENCE.toarray())] * pair.d
+        case ARp():
+            dense = [toeplitz(autocorrelations(pair.partials, n))] * pair.d
+        case SquaredExponential(jitter=jitter):
+            near = [cosine_transform(n, ell, pair.order) for ell in pair.length]
+            dense = [(1 - jitter) * toeplitz(rho) + jitter * np.eye(n) for rho in near]
         case _:
-            maps = [matrix_of(prior.colour, n) for prior in pair.priors]
-            dense = [colouring @ colouring.T for colouring in maps]
+            raise AssertionError(f"no definition of {pair}")
     return [torch.from_numpy(matrix) for matrix in dense]
 
 
