@@ -42,8 +42,8 @@ def test_grids_of_grids_and_priors_given_as_matrices():
 
 def test_from_rate_takes_the_same_alpha_both_ways():
     prior = Grid.from_rate(30.0, rows=7, columns=5)
-    alpha = prior.down.config()["partials"]
-    assert prior.across.config()["partials"] == alpha
+    alpha = prior.down.partials
+    assert prior.across.partials == alpha
     assert (prior.down.n, prior.across.n) == (7, 5)
     expected = 5 * committed_rate(alpha, 7) + 7 * committed_rate(alpha, 5)
     assert expected == pytest.approx(30.0, rel=1e-9)

@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltavae.priors import Grid, Matern, Permuted, SparseGaussian, Tree
-from deltavae.run_folder import instantiate
+from deltavae.priors import Matern, Permuted, SparseGaussian, Tree
 from dense_gaussian import assert_is_gaussian, matrix_of
 
 
@@ -34,13 +33,6 @@ def test_parents_before_children_keep_the_whitening_causal():
     pre_order = [0, 1, 3, 4, 2, 5, 6]
     whitening = matrix_of(Permuted(Tree(7, 0.7), pre_order).whiten, 7)
     assert (np.triu(whitening, 1) == 0).all()
-
-
-def test_configuration_rebuilds_it():
-    permuted = Permuted(Grid.from_rate(2.0, 2, 3), [5, 0, 1, 2, 4, 3])
-    again = instantiate(permuted.specification())
-    assert again.config() == permuted.config()
-    assert torch.equal(again.committed_terms, permuted.committed_terms)
 
 
 def test_an_order_lists_each_step_once():

@@ -63,9 +63,6 @@ def test_every_way_to_state_a_precision():
     process = Autoregressive(12, [0.6, -0.3])
     whitening = matrix_of(process.whiten, 12)
     precision = whitening.T @ whitening
-    bands = np.full((3, 12), np.nan)  # what lies beyond the ends is not read
-    for k in range(3):
-        bands[k, : 12 - k] = precision.diagonal(-k)
     lower = [(i, j, precision[i, j]) for i in range(12) for j in range(max(0, i - 2), i + 1)]
     ways = [
         SparseGaussian(scipy.sparse.csr_matrix(precision)),
@@ -74,7 +71,6 @@ def test_every_way_to_state_a_precision():
         SparseGaussian(lower),
         SparseGaussian([list(entry) for entry in lower[::-1]]),
         SparseGaussian(np.array(lower)),
-        SparseGaussian.from_bands(bands),
     ]
     x = torch.linspace(-1, 2, 12, dtype=torch.float64)
     for prior in ways:
@@ -82,15 +78,9 @@ def test_every_way_to_state_a_precision():
         torch.testing.assert_close(prior.whiten(x), process.whiten(x), rtol=1e-10, atol=1e-12)
 
 
-def test_bands_wider_than_the_matrix():
-    precision = np.array([[2.0, 0.5], [0.5, 1.0]])
-    bands = np.array([[2.0, 1.0], [0.5, 9.0], [9.0, 9.0]])
-    assert_is_gaussian(SparseGaussian.from_bands(bands), np.linalg.inv(precision))
-
-
 def test_from_rate_weakens_the_couplings_alike():
     precision = lattice(5)
-    entries = SparseGaussian(scipy.sparse.csr_array(precision)).config()["precision"]
+    entries = SparseGaussian(scipy.sparse.csr_array(precision)).entries
     full = SparseGaussian(entries)
     for share in (1e-6, 0.1, 0.999, 1.0):
         prior = SparseGaussian.from_rate(share * full.committed_rate, entries)

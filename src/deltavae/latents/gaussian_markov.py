@@ -82,7 +82,7 @@ class GaussianMarkov(GaussianPair):
         if n != own:
             raise ValueError(f"n must be that of the precision, {own}, got {n}")
         prior = solved_prior(delta, d, lambda rate: SparseGaussian.from_rate(rate, given))
-        return cls(prior.config()["precision"], d, minimiser_units)
+        return cls(prior.entries, d, minimiser_units)
 
     @classmethod
     def steps(cls, rows: int, /, **options: Any) -> int:
@@ -104,7 +104,12 @@ class GaussianMarkov(GaussianPair):
     def config(self) -> dict[str, Any]:
         """Return plain arguments that rebuild the pair exactly: the entries of Λ."""
         (prior, *_) = self.priors
-        return {**prior.config(), "d": self.d, "minimiser_units": self.minimiser_units}
+        assert isinstance(prior, SparseGaussian)
+        return {
+            "precision": prior.entries,
+            "d": self.d,
+            "minimiser_units": self.minimiser_units,
+        }
 
 
 def _sparse(precision: Precision) -> sparray | spmatrix | Sequence[Sequence[float | int]]:

@@ -18,7 +18,7 @@ https://doi.org/10.1016/0047-259X(73)90030-4
 
 import math
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float64
@@ -85,10 +85,6 @@ class Autoregressive(BandedPrior):
 
         within = "every |partial| <= 1 - 1e-6"
         return prior_of(solve_knob(delta, prior_of, (1e-9 * top, top), within))
-
-    def config(self) -> dict[str, Any]:
-        """Return plain arguments that rebuild the process exactly."""
-        return {"n": self.n, "partials": list(self.partials)}
 
 
 def _levinson_durbin(

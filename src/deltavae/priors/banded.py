@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Integer
+from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -30,45 +30,31 @@ class BandedPrior(GaussianPrior, ABC):
 
     Args:
         bands: w, band k in row k; w_kt is 0 for k > t.
-        order: The step that comes t-th in (1); None for their own order.
     """
 
-    def __init__(
-        self,
-        bands: Float64[np.ndarray, "p_plus_1 n"],
-        order: Integer[np.ndarray, " n"] | None = None,
-    ) -> None:
+    def __init__(self, bands: Float64[np.ndarray, "p_plus_1 n"]) -> None:
         ratios = np.zeros_like(bands)
         for k in range(1, min(bands.shape)):
             ratios[k, :-k] = bands[k, k:] / bands[0, :-k]
-        innovation_variance, feedback = bands[0] ** -2, np.square(ratios).sum(axis=0)
-        self._order = self._place = None
-        if order is not None:
-            place = np.argsort(order)
-            self._order, self._place = Constant(order), Constant(place)
-            innovation_variance, feedback = innovation_variance[place], feedback[place]
-        super().__init__(innovation_variance, feedback)
+        super().__init__(bands[0] ** -2, np.square(ratios).sum(axis=0))
         self._bands = Constant(bands)
 
     def _whiten(self, x: Float64[Tensor, "*shape n"]) -> Float64[Tensor, "*shape n"]:
-        x = _permuted(x, self._order)
         first, *others = self._bands.on(x.device)
-        white = first * x
+        white: Tensor = first * x
         for k, band in enumerate(others[: self.n - 1], start=1):
             white = white + pad(band[k:] * x[..., :-k], (k, 0))  # (1)
-        return _permuted(white, self._place)
+        return white
 
     def _colour(self, noise: Float64[Tensor, "*shape n"]) -> Float64[Tensor, "*shape n"]:
         inner, outer = (blocks.on(noise.device) for blocks in self._blocks)
         count, size = inner.shape[:2]
-        ordered = _permuted(noise, self._order).reshape(-1, self.n)
-        padded = pad(ordered, (0, count * size - self.n))
+        padded = pad(noise.reshape(-1, self.n), (0, count * size - self.n))
         columns = padded.reshape(-1, count, size).permute(1, 2, 0)  # block, step, example
         solved = [torch.zeros_like(columns[0])]
         for d, c, e in zip(inner.unbind(), outer.unbind(), columns.unbind(), strict=True):
             solved.append(torch.linalg.solve_triangular(d, e - c @ solved[-1], upper=False))  # (2)
-        coloured = torch.cat(solved[1:]).T[:, : self.n].reshape(noise.shape)
-        return _permuted(coloured, self._place)
+        return torch.cat(solved[1:]).T[:, : self.n].reshape(noise.shape)
 
     @cached_property
     def _blocks(self) -> tuple[Constant, Constant]:
@@ -83,9 +69,3 @@ class BandedPrior(GaussianPrior, ABC):
         for lag, band in enumerate(filled):
             blocks[:, row, row + size - lag] = band.reshape(count, size)
         return Constant(blocks[..., size:]), Constant(blocks[..., :size])
-
-
-def _permuted(
-    x: Float64[Tensor, "*shape n"], order: Constant | None
-) -> Float64[Tensor, "*shape n"]:
-    return x if order is None else x[..., order.on(x.device)]

@@ -26,7 +26,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Constant:
 class GaussianPrior(ABC):
     """Zero-mean Gaussian over n steps, as the linear map that makes it white.
 
-    Its constants are float64 and stay outside every state dict: ``config`` rebuilds them. Time and
+    Its constants are float64 and stay outside every state dict: its pair rebuilds them. Time and
     memory of everything are O(n). A tensor of other than n steps is a ValueError, and so is a rate
     that no knob of a ``from_rate`` commits (`solve`).
 
@@ -97,10 +97,6 @@ class GaussianPrior(ABC):
         self.committed_terms = torch.from_numpy(terms)
         self.committed_rate = math.fsum(terms)  # (3)
         self.conditional_scale = self.diagonal.rsqrt()
-
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """Return plain arguments: ``type(self)(**self.config())`` is the same prior exactly."""
 
     @abstractmethod
     def _whiten(self, x: Float64[Tensor, "*shape n"]) -> Float64[Tensor, "*shape n"]:
@@ -148,11 +144,6 @@ class GaussianPrior(ABC):
         """
         squares = (self.whiten(x).square() + math.log(2 * math.pi)).sum(-1)
         return 0.5 * (self.log_det - squares)
-
-    def specification(self) -> dict[str, Any]:
-        """Return the {class_path, init_args} from which a configuration builds the prior."""
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return {"class_path": path, "init_args": self.config()}
 
     def __repr__(self) -> str:
         """Describe the prior in one line."""

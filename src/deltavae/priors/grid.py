@@ -15,7 +15,7 @@ Deviations: the paper has one step per row of an image; the grid is derived here
 
 import math
 from functools import cached_property
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -71,10 +71,6 @@ class Grid(GaussianPrior):
 
         bounds = (1e-9, math.atanh(ALPHA_MAX))
         return prior_of(solve_knob(delta, prior_of, bounds, "down = across <= 1 - 1e-6"))
-
-    def config(self) -> dict[str, Any]:
-        """Return the two priors' specifications, which `run_folder.instantiate` builds."""
-        return {"down": self.down.specification(), "across": self.across.specification()}
 
     @cached_property
     def marginal_variance(self) -> Float64[Tensor, " n"]:

@@ -21,7 +21,7 @@ Deviations: (2) and (3) in closed form and in the coordinates of `chain`.
 """
 
 import math
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from scipy.linalg import hankel
@@ -102,7 +102,3 @@ class Matern(StateSpacePrior):
         within = "length in [{:g}, {:g}]".format(*bounds)
         length = solve_knob(delta, lambda length: cls(n, length, nu), bounds, within)
         return cls(n, length, nu)
-
-    def config(self) -> dict[str, Any]:
-        """Return plain arguments that rebuild the process exactly."""
-        return {"n": self.n, "length": self.length, "nu": self.nu}

@@ -6,10 +6,9 @@ is causal in the new order too where every step comes after what it depended on 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Integer
 from torch import Tensor
 
@@ -43,11 +42,6 @@ class Permuted(GaussianPrior):
         self._order, self._place = Constant(chosen), Constant(np.argsort(chosen))
         terms = prior.committed_terms.numpy()
         super().__init__(prior.innovation_variance.numpy()[chosen], np.expm1(2 * terms)[chosen])
-
-    def config(self) -> dict[str, Any]:
-        """Return the order and the specification that `run_folder.instantiate` builds."""
-        order = self._order.on(torch.device("cpu")).tolist()
-        return {"prior": self.prior.specification(), "order": order}
 
     @cached_property
     def marginal_variance(self) -> Float64[Tensor, " n"]:

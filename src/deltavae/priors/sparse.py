@@ -32,6 +32,8 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 
 from deltavae.priors.banded import BandedPrior
+from deltavae.priors.base import GaussianPrior
+from deltavae.priors.permuted import Permuted
 from deltavae.priors.solve import solve_knob
 
 Precision: TypeAlias = (
@@ -42,7 +44,7 @@ _ASYMMETRY = 1e-9  # relative to the largest entry; what is below it is averaged
 
 
 @final
-class SparseGaussian(BandedPrior):
+class SparseGaussian(GaussianPrior):
     """Gaussian prior with a given sparse precision.
 
     Args:
@@ -62,23 +64,11 @@ class SparseGaussian(BandedPrior):
         self._entries = _entries(precision)
         n = 1 + int(self._entries[:, 0].max())
         order, self.bandwidth = _narrow_order(self._entries, n)
-        bands = _whitening_bands(self._entries, order, self.bandwidth)
+        prior = _Factored(_whitening_bands(self._entries, order, self.bandwidth))
         in_order = bool((np.diff(order) == 1).all())
-        super().__init__(bands, None if in_order else order)
-
-    @classmethod
-    def from_bands(cls, bands: Float64[np.ndarray, "b_plus_1 n"]) -> "SparseGaussian":
-        """Build the prior from bands[k, i] = Λ_{i+k,i}, as scipy.linalg.cholesky_banded has them.
-
-        Args:
-            bands: The diagonal and the bands below it, each from its start; the rest is not read.
-
-        Returns:
-            The prior.
-        """
-        n = bands.shape[1]
-        lag, column = np.nonzero(np.add.outer(np.arange(len(bands)), np.arange(n)) < n)
-        return cls(np.stack([column + lag, column, bands[lag, column]], axis=1))
+        self._ordered = prior if in_order else Permuted(prior, np.argsort(order))
+        feedback = np.expm1(2 * self._ordered.committed_terms.numpy())
+        super().__init__(self._ordered.innovation_variance.numpy(), feedback)
 
     @classmethod
     def from_rate(cls, delta: float, precision: Precision) -> "SparseGaussian":
@@ -101,24 +91,39 @@ class SparseGaussian(BandedPrior):
 
         return prior_of(solve_knob(delta, prior_of, (1e-6, 1.0), "a coupling in [1e-6, 1]"))
 
-    def config(self) -> dict[str, Any]:
-        """Return plain arguments: the entries of Λ on and below its diagonal."""
-        entries = [[int(row), int(column), value] for row, column, value in self._entries.tolist()]
-        return {"precision": entries}
+    @property
+    def entries(self) -> list[list[float | int]]:
+        """Entries of Λ on and below its diagonal, as the constructor takes them."""
+        return [[int(row), int(column), value] for row, column, value in self._entries.tolist()]
 
     @cached_property
     def marginal_variance(self) -> Float64[Tensor, " n"]:
         """Variance of every step: the diagonal of Λ⁻¹, in O(n b²)."""
+        return self._ordered.marginal_variance
+
+    def _whiten(self, x: Float64[Tensor, "*shape n"]) -> Float64[Tensor, "*shape n"]:
+        return self._ordered.whiten(x)
+
+    def _colour(self, noise: Float64[Tensor, "*shape n"]) -> Float64[Tensor, "*shape n"]:
+        return self._ordered.colour(noise)
+
+
+@final
+class _Factored(BandedPrior):
+    """The steps in the order of the narrow band; their variances are not 1."""
+
+    @cached_property
+    def marginal_variance(self) -> Float64[Tensor, " n"]:
+        """Variance of every step, by (2)."""
         bands = self._bands.on(torch.device("cpu")).numpy()
-        predictors, b = -bands[1:] / bands[0], self.bandwidth
+        predictors, b = -bands[1:] / bands[0], len(bands) - 1
         recent, variance = np.zeros((b + 1, b + 1)), bands[0] ** -2  # recent: newest step first
         for t, phi in enumerate(predictors.T):
             cross = recent[:b, :b] @ phi
             variance[t] += phi @ cross  # (2)
             recent[1:, 1:] = recent[:b, :b].copy()
             recent[0, 0], recent[0, 1:], recent[1:, 0] = variance[t], cross, cross
-        in_order = torch.from_numpy(variance)
-        return in_order if self._place is None else in_order[self._place.on(in_order.device)]
+        return torch.from_numpy(variance)
 
 
 def _entries(precision: Precision) -> Float64[np.ndarray, "m 3"]:

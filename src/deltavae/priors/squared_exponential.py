@@ -23,7 +23,7 @@ regression models, MLSP 2010, https://doi.org/10.1109/MLSP.2010.5589113
 """
 
 import math
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float64
@@ -102,15 +102,6 @@ class SquaredExponential(StateSpacePrior):
         return prior_of(
             solve_knob(delta, prior_of, bounds, "length in [{:g}, {:g}]".format(*bounds))
         )
-
-    def config(self) -> dict[str, Any]:
-        """Return plain arguments that rebuild the process exactly."""
-        return {
-            "n": self.n,
-            "length": self.length,
-            "jitter": self.jitter,
-            "order": self.order,
-        }
 
 
 def _chain(order: int) -> Float64[np.ndarray, "m m"]:

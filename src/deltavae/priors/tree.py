@@ -17,7 +17,7 @@ Transactions on Automatic Control 39(3), 1994, https://doi.org/10.1109/9.280746
 """
 
 import math
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -88,10 +88,6 @@ class Tree(GaussianPrior):
     def nodes(branching: int, depth: int) -> int:
         """Count the nodes of a full tree, its root at depth 0."""
         return sum(branching**level for level in range(depth + 1))
-
-    def config(self) -> dict[str, Any]:
-        """Return plain arguments that rebuild the tree exactly."""
-        return {"n": self.n, "correlation": self.correlation, "branching": self.branching}
 
     def _whiten(self, x: Float64[Tensor, "*shape n"]) -> Float64[Tensor, "*shape n"]:
         parents = self._to_children(x, self.n - 1)
