@@ -29,6 +29,9 @@ COMMANDS = {
     "rate": Command(
         "rate", "show the committed rate of a prior, or the prior of a committed rate"
     ),
+    "certify": Command(
+        "certify", "prove the committed rate of a pair, and search for a rate below it"
+    ),
     "study": Command("study", "make a table or figure of the paper, cell by cell"),
     "describe": Command("describe", "tell what a model costs and sees, before it is trained"),
 }
@@ -46,6 +49,7 @@ begin with:
   deltavae fit --data digits --run-dir runs/first --delta-bits 10 --max-minutes 2
   deltavae sample runs/first --n 16 --out samples.png
   deltavae rate --n 32 --d 8 --delta-bits 80
+  deltavae certify Matern --n 32 --d 8 --delta-bits 80
 
   deltavae COMMAND --help   the command's options
   deltavae --version        the version

@@ -9,6 +9,9 @@ from typing import Any
 # Options whose value is a class of deltavae.
 PARTS = ("decoder", "latents", "encoder", "likelihood", "objective")
 
+# What a command takes ahead of its options.
+_FIRST = {"describe": "CONFIG", "certify": "PAIR"}
+
 _KINDS = {
     "float": "a number",
     "int": "a whole number",
@@ -40,8 +43,8 @@ def explain(message: str, parser: Any) -> str:
     """
     unknown = re.match(r"[Uu]nrecognized arguments: ([^\s=]+)", message)
     if unknown and not unknown[1].startswith("--"):
-        named = parser.prog.endswith(" describe")
-        hint = ": CONFIG comes first, ahead of the options" if named else ""
+        first = _FIRST.get(parser.prog.rpartition(" ")[2])
+        hint = f": {first} comes first, ahead of the options" if first else ""
         return f"unexpected argument {unknown[1]}{hint}"
     refused = unknown or re.match(r"Option '([^']+)' is not accepted", message)
     if refused:
@@ -58,7 +61,7 @@ def explain(message: str, parser: Any) -> str:
         return " ".join(message.split())
     name = argument[1].removesuffix(".help")
     if name in PARTS:
-        return _explain_part(argument[2], name)
+        return _explain_part(argument[2], name, parser)
     return f"{_shown(name, parser)}: {_explain_value(argument[2])}"
 
 
@@ -71,6 +74,8 @@ def _dashed(flag: str) -> str:
 
 
 def _shown(name: str, parser: Any) -> str:
+    if parser.prog.endswith(" certify") and name == "latents":
+        return _FIRST["certify"]
     flags = [flag for a in parser._actions if a.dest == name for flag in a.option_strings]
     return _dashed(flags[0]) if flags else name.upper()
 
@@ -88,7 +93,7 @@ def _explain_value(message: str) -> str:
     return " ".join(message.split())
 
 
-def _explain_part(message: str, part: str) -> str:
+def _explain_part(message: str, part: str, parser: Any) -> str:
     # The class's own option, as the class's own parser has it.
     own = re.search(r"^[\s-]*?--(\S+): (.*)$", message, re.MULTILINE)
     if own:
@@ -97,11 +102,15 @@ def _explain_part(message: str, part: str) -> str:
     nested = re.search(r"NestedArg\(key='([^']+)'", message)
     if nested:
         return f"--{part}.{_dashed(nested[1])}: no such option of the class chosen"
-    names = _class_names(part)
+    missing = re.search(r"missing: (--.*) \(see", message)
+    if missing:
+        return f"missing: {missing[1].replace('--', f'--{part}.')}, which this class needs"
+    shown = _shown(part, parser)
+    names = [name for name in _class_names(part) if shown.startswith("--") or name != "none"]
     value = re.search(r"Given value: (.*)|(?:path string|class_path|Import path):? (\S+)", message)
     word = (value[1] or value[2]).strip("':") if value else ""
     got = f", got {word}{nearest(word, names)}" if word else ""
-    return f"--{part}: must be one of {', '.join(names)}{got}"
+    return f"{shown}: must be one of {', '.join(names)}{got}"
 
 
 def _class_names(part: str) -> list[str]:

@@ -25,8 +25,9 @@ from deltavae.cli.console import (
 from deltavae.cli.fit_options import MODEL_OPTIONS
 from deltavae.cli.progress import TrainingProgress
 from deltavae.cli.specified import specified_model
-from deltavae.configuration import prior_specification
+from deltavae.configuration import DEFAULT_RATE_BITS, prior_specification
 from deltavae.data import BUILT_IN, Dataset
+from deltavae.latents import Latents
 from deltavae.model import DeltaVAE
 from deltavae.report import build_report
 from deltavae.run_folder import RunFolder, instantiate, load, provenance
@@ -212,6 +213,7 @@ def _train(
         if trainer.is_global_zero:  # only now is every option known to be right
             run.write_config(config)
             _introduce(module.model, data, run)
+            _say_nearest(module.model.latents, options)
 
     def seed(trainer: Any, _: Any, stage: str) -> None:
         _seed_process(options["seed"], trainer.global_rank)
@@ -276,6 +278,21 @@ def _introduce(model: DeltaVAE, data: Dataset, run: RunFolder) -> None:
         f"{run.path}: {len(data.train)} training images {data.shape}, {data.levels} levels; "
         f"{parameters:,} parameters; {rate}"
     )
+
+
+def _say_nearest(latents: Latents | None, options: Options) -> None:
+    # A discrete knob may have no place for the rate that was asked for.
+    asked = options["delta_bits"]
+    if asked is None and options["alpha"] is None:
+        asked = DEFAULT_RATE_BITS
+    if latents is None or latents.mean_rate_floor == 0 or asked is None or options["model"]:
+        return
+    nearest = nats_to_bits(latents.mean_rate_floor)
+    if abs(nearest - asked) > 1e-6 * asked:
+        say(
+            f"asked for {asked:g} bits, the nearest that {type(latents).__name__} can commit here "
+            f"is {nearest:.6g}"
+        )
 
 
 def _finish(
