@@ -114,6 +114,16 @@ OPTIONS = [
     ("--decoder.chanels 8", "--decoder.chanels: no such option: did you mean --decoder.channels?"),
     ("--latents.units 1", "--latents.units: no such option: there are --latents.minimiser-units"),
     ("--latents Standard --latents.minimiser-units true", "there are none"),
+    ("--latents GaussianMarkov", "missing: --latents.precision, which this class needs: entries "),
+    (
+        "--latents ARp --latents.partials 0.9",
+        "--latents.partials: must be a list such as [0.7, 0.",
+    ),
+    (
+        "--latents GaussianMarkov --latents.precision 3",
+        "--latents.precision: must be a list such as [[1, 0, -0.5]], got 3",
+    ),
+    ("--latents Tree --latents.depth 30", "depth=30 at branching=2: a tree must have at most"),
     ("--latents none --latents.minimiser-units true", "no such option of the class chosen"),
     ("--objective FreeBitsPerExample --objective.bit 2", "did you mean --objective.bits?"),
     ("--encoder.levels 3", "--encoder.levels: no such option"),

@@ -12,6 +12,9 @@ PARTS = ("decoder", "latents", "encoder", "likelihood", "objective")
 # What a command takes ahead of its options.
 _FIRST = {"describe": "CONFIG", "certify": "PAIR"}
 
+# What an option without a default looks like.
+_FORMS = {"--precision": ": entries [[row, column, value], …]"}
+
 _KINDS = {
     "float": "a number",
     "int": "a whole number",
@@ -87,6 +90,9 @@ def _explain_value(message: str) -> str:
     if choices and value:
         words = [word.strip(" '\"") for word in choices[1].split(",")]
         return f"must be one of {', '.join(words)}{got}{nearest(value[1], words)}"
+    if "Expected a <class 'collections.abc.Sequence'>" in message:
+        nested = "Sequence[collections.abc.Sequence[" in message
+        return f"must be a list such as {'[[1, 0, -0.5]]' if nested else '[0.7, 0.4]'}{got}"
     kind = re.search(r"Expected a <class '(\w+)'", message)
     if kind and kind[1] in _KINDS:
         return f"must be {_KINDS[kind[1]]}{got}"
@@ -97,14 +103,15 @@ def _explain_part(message: str, part: str, parser: Any) -> str:
     # The class's own option, as the class's own parser has it.
     own = re.search(r"^[\s-]*?--(\S+): (.*)$", message, re.MULTILINE)
     if own:
-        flag, near = f"--{part}.{own[1]}", own[2].replace("--", f"--{part}.")
+        flag, near = f"--{part}.{own[1]}", _explain_value(own[2]).replace("--", f"--{part}.")
         return f"{flag}: {near}"
     nested = re.search(r"NestedArg\(key='([^']+)'", message)
     if nested:
         return f"--{part}.{_dashed(nested[1])}: no such option of the class chosen"
     missing = re.search(r"missing: (--.*) \(see", message)
     if missing:
-        return f"missing: {missing[1].replace('--', f'--{part}.')}, which this class needs"
+        form = _FORMS.get(missing[1], "")
+        return f"missing: {missing[1].replace('--', f'--{part}.')}, which this class needs{form}"
     shown = _shown(part, parser)
     names = [name for name in _class_names(part) if shown.startswith("--") or name != "none"]
     value = re.search(r"Given value: (.*)|(?:path string|class_path|Import path):? (\S+)", message)
