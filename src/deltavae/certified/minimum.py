@@ -187,7 +187,7 @@ class _Problem:
         left, right = self._interval(0.25 * math.exp(-2 * upper))
         narrow = math.exp(-0.5 - upper) / math.sqrt(self.curvature[1]) * (1 - 1e-9)
         wide = (right - left) / (2 * float(ndtri(0.75))) * (1 + 1e-9)
-        sides = 1 + max(1, math.ceil(math.log2(wide / narrow)))
+        sides = 1 + max(1, (math.ceil(wide / narrow) - 1).bit_length())
         sigma = torch.from_numpy(np.geomspace(narrow, max(wide, 2 * narrow), sides))
         mu = torch.linspace(left, right, 9, dtype=torch.float64)
         lo = torch.cartesian_prod(mu[:-1], sigma[:-1])
