@@ -95,3 +95,12 @@ def test_the_proof_is_one_line(make):
 def test_a_learned_prior_has_no_formula():
     pair = LearnedPrior(3, 2)
     assert pair.direct_rate(pair.posterior(normal(1, 3, 4))) is None
+
+
+@every_pair
+def test_both_rates_follow_the_pair_to_its_device(make):
+    # Mixing devices is an error on the device without storage too.
+    pair = make().eval().to("meta")
+    params = torch.empty(4, pair.n, pair.params_per_step, device="meta")
+    q = pair.posterior(params.double())
+    assert pair.rate(q).device.type == pair.direct_rate(q).device.type == "meta"
