@@ -212,6 +212,7 @@ def test_bring_your_own():
 
 def test_without_bounds_the_floor_is_only_found():
     loose = MeanFieldPair.from_log_prob(Own().log_prob, 4, 2)
+    assert loose.summary == "prior given as a function"
     proven = MeanFieldPair(Own(), 4, 2)
     assert not loose.certificate.certified
     assert loose.proof.startswith("not proven")

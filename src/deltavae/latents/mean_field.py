@@ -172,6 +172,13 @@ class MeanFieldPair(Latents):
         prior = self.prior.specification()
         return {"prior": prior, "n": self.n, "d": self.d, "panels": self.panels}
 
+    @property
+    def summary(self) -> str:
+        """The prior, in a line."""
+        if isinstance(self.prior, certified.GivenPrior):
+            return "prior given as a function"  # which no configuration holds
+        return super().summary
+
     def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
         """Turn raw network output (m, r) into μ and σ, eq. (2), g = 10 tanh(r/10).
 
