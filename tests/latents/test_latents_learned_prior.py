@@ -91,7 +91,7 @@ def test_draws_have_the_density_they_are_scored_with():
     with torch.no_grad():
         z = latents.prior_from_noise(noise(50_000, 3, 2))
         # ln p(z) of the draw is ln N(noise) − Σ ln s: the change of variables, step by step.
-        _, log_scale = latents._conditionals(z)
+        _, log_scale = latents._normal.moments(latents._outputs(z))
         white = -0.5 * (noise(50_000, 3, 2).square() + math.log(2 * math.pi)).sum((1, 2))
         torch.testing.assert_close(latents.log_prior(z), white - log_scale.sum((1, 2)))
     # Moments of the first two steps against an integral over z_1 on a grid.

@@ -28,8 +28,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deltavae.latents.base import bounded_log_scale, scale_excess
 from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.scale import bounded_log_scale, scale_excess
 from deltavae.latents.standard_normal import StandardNormalPair
 
 

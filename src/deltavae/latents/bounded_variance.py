@@ -26,9 +26,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from deltavae.latents.base import expm1_ratio
 from deltavae.latents.independent import log_variance_bounds
 from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.scale import expm1_ratio
 from deltavae.latents.standard_normal import StandardNormalPair
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.scale import scale_excess
 
 
 class Conditional(ABC):
@@ -111,19 +112,32 @@ class ConditionalNormal(Conditional):
         self, outputs: Float[Tensor, "b t width"], z: Float[Tensor, "b t d"]
     ) -> Float[Tensor, "b t"]:
         """Return the log-density; see `Conditional.log_prob`."""
-        mean, log_scale = self.moments(outputs)
-        standard = (z - mean) / log_scale.exp()
+        mean, log_scale = (moment.to(z) for moment in self.moments(outputs))
+        standard = (z - mean) * (-log_scale).exp()
         return -(0.5 * standard.square() + log_scale + 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def kl(
         self, outputs: Float[Tensor, "b t width"], q: Posterior, z: Float[Tensor, "b t d"]
     ) -> Float[Tensor, "b t"]:
         """Return the divergence in closed form; see `Conditional.kl`."""
+        return self.kl_terms(outputs, q).sum(-1)
+
+    def kl_terms(
+        self, outputs: Float[Tensor, "b t width"], q: Posterior
+    ) -> Float[Tensor, "b t d"]:
+        """Return the divergence in closed form, channel by channel.
+
+        Args:
+            outputs: The net's.
+            q: A mean-field normal.
+
+        Returns:
+            Nats, never negative, in the precision of q.
+        """
         assert isinstance(q, MeanFieldNormal)
-        mean, log_scale = self.moments(outputs)
-        ratio, scale = q.sigma.log() - log_scale, log_scale.exp()
-        distance = ((q.mu - mean) / scale).square()
-        return (0.5 * (torch.expm1(2 * ratio) + distance) - ratio).sum(-1)
+        mean, log_scale = (moment.to(q.mu) for moment in self.moments(outputs))
+        distance = (q.mu - mean) * (-log_scale).exp()
+        return scale_excess(q.sigma.log() - log_scale) + 0.5 * distance.square()
 
     def draw(
         self, outputs: Float[Tensor, "b width"], noise: Float[Tensor, "b d"]

@@ -34,8 +34,8 @@ from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from deltavae.latents.base import expm1_ratio
 from deltavae.latents.posterior import MeanFieldNormal
+from deltavae.latents.scale import expm1_ratio
 from deltavae.latents.standard_normal import StandardNormalPair
 
 _RATE_MAX = 40.0  # nats per dimension: σ*² = e⁻⁸¹ is still a normal float32

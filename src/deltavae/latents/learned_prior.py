@@ -25,9 +25,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
+from deltavae.latents.base import Latents
 from deltavae.latents.conditional import ConditionalNormal
-from deltavae.latents.posterior import MeanFieldNormal, Posterior, standard_normal_log_prob
+from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.scale import bounded_log_scale
 from deltavae.nn.recurrent import draw, outputs, recurrent_layers
 
 
@@ -147,10 +148,7 @@ class LearnedPrior(Latents):
             raise ValueError(
                 "z must be given: under a learned prior the rate is an estimate from a draw of q"
             )
-        assert isinstance(q, MeanFieldNormal)
-        mean, log_scale = self._conditionals(z)
-        standard = (q.mu - mean.to(q.mu)) * (-log_scale.to(q.mu)).exp()
-        return scale_excess(q.sigma.log() - log_scale.to(q.mu)) + 0.5 * standard.square()  # (2)
+        return self._normal.kl_terms(self._outputs(z), q)  # (2)
 
     def prior_from_noise(self, noise: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Run the LSTM step by step: z_t = m_t(z_<t) + s_t(z_<t) · noise_t.
@@ -173,11 +171,8 @@ class LearnedPrior(Latents):
         Returns:
             Log-density in nats, summed over steps and channels.
         """
-        mean, log_scale = self._conditionals(z)
-        standard = (z - mean.to(z)) * (-log_scale.to(z)).exp()
-        return standard_normal_log_prob(standard) - log_scale.to(z).sum(dim=(1, 2))
+        return self._normal.log_prob(self._outputs(z), z).sum(dim=1)
 
-    def _conditionals(self, z: Float[Tensor, "b n d"]) -> tuple[Tensor, Tensor]:
-        # m and ln s of every step in the precision of the LSTM, whatever that of z.
-        given = outputs(self.lstm, self.out, self.start, z.to(self.start.dtype))
-        return self._normal.moments(given)
+    def _outputs(self, z: Float[Tensor, "b n d"]) -> Tensor:
+        # Of every step, in the precision of the LSTM, whatever that of z.
+        return outputs(self.lstm, self.out, self.start, z.to(self.start.dtype))

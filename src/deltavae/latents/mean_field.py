@@ -29,8 +29,9 @@ from torch import Tensor
 
 from deltavae import certified
 from deltavae.certified import Certificate, Rule, ScalarPrior
-from deltavae.latents.base import Latents, bounded_log_scale
+from deltavae.latents.base import Latents
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.scale import bounded_log_scale
 
 _PANELS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _TWO_MODES = certified.GaussianMixture()

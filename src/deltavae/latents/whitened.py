@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from deltavae.latents.ar1_prior import AR1Prior
-from deltavae.latents.base import Latents, bounded_log_scale, scale_excess
+from deltavae.latents.base import Latents
 from deltavae.latents.gaussian_prior import GaussianMarkovPrior
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
+from deltavae.latents.scale import bounded_log_scale, scale_excess
 
 
 class WhitenedPair(Latents, ABC):
