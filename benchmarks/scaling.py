@@ -3,7 +3,7 @@
 python benchmarks/scaling.py                    n up to 65,536: a minute of one core
 python benchmarks/scaling.py --largest 1024     less
 
-One thread, pinned to a core where the system can; batch 4, one channel; the rate and its gradient,
+One thread, pinned to a core where the system can; batch 1, one channel; the rate and its gradient,
 all pairs and sizes in turn. Times are kept in benchmarks/scaling/, the plot in docs/assets/.
 """
 
@@ -27,7 +27,7 @@ from deltavae.run_folder import write_atomically
 
 ROOT = Path(__file__).parents[1]
 KEPT, PLOT = ROOT / "benchmarks" / "scaling" / "rate.json", ROOT / "docs" / "assets"
-BATCH, SMALLEST, LARGEST = 4, 64, 65_536
+BATCH, SMALLEST, LARGEST = 1, 64, 65_536
 Seconds: TypeAlias = dict[str, dict[int, float]]  # by pair and number of steps
 LINEAR_FROM = 16_384  # below it calls cost more than what they compute, and caches hold it all
 
