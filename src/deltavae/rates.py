@@ -34,6 +34,8 @@ from jaxtyping import Float, Float64
 from scipy.optimize import brentq
 from torch import Tensor
 
+from deltavae.units import both_units
+
 Alpha: TypeAlias = float | Sequence[float] | npt.NDArray[np.floating] | Tensor
 
 # Beyond this α the spacing of float64 below 1 costs more than 1e-9 of δ.
@@ -229,7 +231,7 @@ def solve_alpha(
         raise ValueError(f"bounds must not both be 0, got {bounds}: no scale of 0 commits a rate")
     if _capacity(n, d, bounds) < delta:
         raise ValueError(
-            f"delta={delta} nats needs an |alpha| above 1 - 1e-6 at n={n}, d={d}: "
+            f"delta={both_units(delta)} needs an |alpha| above 1 - 1e-6 at n={n}, d={d}: "
             f"d must be at least {_smallest_d(delta, n, bounds)}"
         )
     shape = _shape(d, bounds)

@@ -32,6 +32,21 @@ def bits_to_nats(bits: Value) -> Value:
     return bits * LN2
 
 
+def both_units(nats: float) -> str:
+    """Tell a rate to people, who may have asked for it in either unit.
+
+    >>> both_units(math.log(16))
+    '2.77259 nats = 4 bits'
+
+    Args:
+        nats: Nats.
+
+    Returns:
+        Nats and bits, six digits of each.
+    """
+    return f"{nats:.6g} nats = {nats_to_bits(nats):.6g} bits"
+
+
 def nats_to_bpd(nats: Value, dims: int) -> Value:
     """Convert nats per example to bits per dimension.
 

@@ -123,5 +123,5 @@ def test_wrong_use_is_refused():
             BoundedVariance(n, d, 0.5)
         with pytest.raises(ValueError, match="at least 1"):
             BoundedVariance.from_rate(1.0, n, d)
-    with pytest.raises(ValueError, match=r"delta=0.0 nats at n=2, d=2: rate must"):
+    with pytest.raises(ValueError, match=r"delta=0 nats = 0 bits at n=2, d=2: rate per"):
         BoundedVariance.from_rate(0.0, 2, 2)

@@ -15,7 +15,7 @@ from deltavae.data import Dataset, Split
 from deltavae.latents import MeanFieldPair
 from deltavae.run_folder import RunFolder, instantiate
 from deltavae.training import DeltaVAEDataModule, DeltaVAEModule, read_log, train
-from deltavae.units import bits_to_nats, nats_to_bits
+from deltavae.units import bits_to_nats, both_units, nats_to_bits
 from panels import divergence
 from runs import DECODER, ENCODER
 
@@ -121,7 +121,7 @@ def test_from_rate_hits_the_rate(bits, n, d, family):
 def test_from_rate_says_which_dimensions_would_do():
     with pytest.raises(ValueError, match=r"Laplace has no knob .* n d = 72; got n d = 64") as told:
         MeanFieldPair.from_rate(bits_to_nats(5.0), 8, 8, Laplace())
-    assert f"{72 * LAPLACE:.6g} nats at n d = 72" in str(told.value)
+    assert f"{both_units(72 * LAPLACE)} at n d = 72" in str(told.value)
     pair = MeanFieldPair.from_rate(72 * LAPLACE, 9, 8, Laplace())
     assert pair.committed_rate == pytest.approx(72 * LAPLACE, rel=1e-15)
     with pytest.raises(ValueError, match=r"takes n d from 51 to .* got n d = 50"):

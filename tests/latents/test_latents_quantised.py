@@ -138,7 +138,7 @@ def test_the_auxiliary_probabilities():
         (lambda: Quantised(0, [2]), "n must be at least 1, got 0"),
         (lambda: Quantised(2, [2, 1]), r"levels must be one or more whole numbers in 2..256"),
         (lambda: Quantised(2, []), "levels must be one or more"),
-        (lambda: Quantised.from_rate(1e4, 2, 3), "delta must lie in"),
+        (lambda: Quantised.from_rate(1e4, 2, 3), "at most 33.2711 nats = 48 bits"),
         (lambda: Quantised.from_rate(1.0, 2, 0), "d must be at least 1, got 0"),
     ],
 )

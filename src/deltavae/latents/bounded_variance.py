@@ -30,6 +30,7 @@ from deltavae.latents.independent import log_variance_bounds
 from deltavae.latents.posterior import MeanFieldNormal
 from deltavae.latents.scale import expm1_ratio
 from deltavae.latents.standard_normal import StandardNormalPair
+from deltavae.units import both_units
 
 
 @final
@@ -85,7 +86,7 @@ class BoundedVariance(StandardNormalPair):
         try:
             v_max, _ = log_variance_bounds(delta / (n * d))
         except ValueError as error:
-            raise ValueError(f"delta={delta} nats at n={n}, d={d}: {error}") from error
+            raise ValueError(f"delta={both_units(delta)} at n={n}, d={d}: {error}") from error
         return cls(n, d, math.exp(v_max / 2))
 
     def config(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from torch.nn.functional import one_hot
 from deltavae.latents.base import Latents
 from deltavae.latents.conditional import Conditional
 from deltavae.latents.posterior import Posterior
+from deltavae.units import both_units
 
 _CERTAIN = 1 - 1e-9
 
@@ -182,8 +183,8 @@ class Categorical(Latents):
                 enough = max(2, math.ceil(math.exp(delta / n) * (1 + 1e-6)))
                 carried = f"; d={enough} codes would carry it"
             raise ValueError(
-                f"delta must lie in (0, {n * math.log(d):.6g}) nats at n={n} steps of d={d} "
-                f"codes, got {delta}{carried}"
+                f"delta must be above 0 and below {both_units(n * math.log(d))} at n={n} steps of "
+                f"d={d} codes, got {both_units(delta)}{carried}"
             )
 
         def gap(confidence: float) -> float:

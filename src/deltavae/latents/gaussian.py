@@ -26,7 +26,7 @@ import torch
 from deltavae.latents.gaussian_prior import GaussianMarkovPrior
 from deltavae.latents.whitened import WhitenedPair
 from deltavae.priors import GaussianPrior, OutOfReachError
-from deltavae.units import nats_to_bits
+from deltavae.units import both_units, nats_to_bits
 
 MOST_STEPS = 2**20  # of a pair that says itself how many it has
 
@@ -69,13 +69,12 @@ def solved_prior(delta: float, d: int, prior_at: Callable[[float], Prior]) -> Pr
     try:
         return prior_at(delta / d)
     except OutOfReachError as error:
-        asked, found = nats_to_bits(delta), nats_to_bits(d * error.rate)
         few = error.rate * d < delta
         channels = math.ceil(delta / error.rate) if few else math.floor(delta / error.rate)
         advice = f"; d must be at {'least' if few else 'most'} {channels}" if channels else ""
         raise ValueError(
-            f"delta={delta:.6g} nats = {asked:.6g} bits is out of reach: n={error.n} steps of "
-            f"d={d} channels commit at {'most' if few else 'least'} {found:.6g} bits with "
+            f"delta={both_units(delta)} is out of reach: n={error.n} steps of d={d} channels "
+            f"commit at {'most' if few else 'least'} {nats_to_bits(d * error.rate):.6g} bits with "
             f"{error.knob}{advice}"
         ) from error
 

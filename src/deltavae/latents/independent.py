@@ -37,6 +37,7 @@ from torch.nn.functional import softplus
 from deltavae.latents.posterior import MeanFieldNormal
 from deltavae.latents.scale import expm1_ratio
 from deltavae.latents.standard_normal import StandardNormalPair
+from deltavae.units import both_units
 
 _RATE_MAX = 40.0  # nats per dimension: σ*² = e⁻⁸¹ is still a normal float32
 
@@ -54,7 +55,10 @@ def log_variance_bounds(rate: float) -> tuple[float, float]:
         ValueError: If rate leaves (0, 40].
     """
     if not 0 < rate <= _RATE_MAX:
-        raise ValueError(f"rate must lie in (0, {_RATE_MAX:g}] nats per dimension, got {rate}")
+        raise ValueError(
+            f"rate per dimension must be above 0 and at most {both_units(_RATE_MAX)}, "
+            f"got {both_units(rate)}"
+        )
 
     def deficit(v: float) -> float:  # −c(v), without cancellation at small v
         return v * float(expm1_ratio(torch.tensor(v, dtype=torch.float64))) - 2 * rate
@@ -88,8 +92,8 @@ class Independent(StandardNormalPair):
             raise ValueError(f"n and d must be at least 1, got n={n}, d={d}")
         if not 0 < delta <= _RATE_MAX * n * d:
             raise ValueError(
-                f"delta must lie in (0, {_RATE_MAX:g} n d] nats, got {delta} at n={n}, d={d}; "
-                "Standard is the pair that commits nothing"
+                f"delta must be above 0 and at most {both_units(_RATE_MAX * n * d)} at n={n}, "
+                f"d={d}, got {both_units(delta)}; Standard is the pair that commits nothing"
             )
         self._low, self._high = log_variance_bounds(delta / (n * d))
         share = torch.full((n, d), delta / (n * d), dtype=torch.float64)

@@ -32,6 +32,7 @@ from deltavae.certified import Certificate, Rule, ScalarPrior
 from deltavae.latents.base import Latents
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
 from deltavae.latents.scale import bounded_log_scale
+from deltavae.units import both_units
 
 _PANELS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _TWO_MODES = certified.GaussianMixture()
@@ -252,13 +253,14 @@ def _out_of_reach(name: str, delta: float, least: float, most: float, dimensions
     if least < most:
         fewest, many = math.ceil(delta / most), math.floor(delta / least)
         return (
-            f"delta={delta} nats takes n d from {fewest} to {many} with {name}, which commits "
-            f"{least:.6g} to {most:.6g} nats per dimension; got n d = {dimensions}"
+            f"delta={both_units(delta)} takes n d from {fewest} to {many} with {name}, which "
+            f"commits {least:.6g} to {most:.6g} nats per dimension; got n d = {dimensions}"
         )
     near = max(1, round(delta / least))
     return (
-        f"delta={delta} nats: {name} has no knob and commits {least:.6g} nats per dimension; the "
-        f"nearest is {near * least:.6g} nats at n d = {near}; got n d = {dimensions}"
+        f"delta={both_units(delta)}: {name} has no knob and commits {least:.6g} nats per "
+        f"dimension; the nearest is {both_units(near * least)} at n d = {near}; "
+        f"got n d = {dimensions}"
     )
 
 

@@ -33,6 +33,7 @@ from torch import Tensor
 from deltavae.latents.base import Latents
 from deltavae.latents.conditional import Conditional
 from deltavae.latents.posterior import Posterior
+from deltavae.units import both_units
 
 MOST_LEVELS = 256
 
@@ -186,8 +187,8 @@ class Quantised(Latents):
             raise ValueError(f"d must be at least 1, got {d}")
         if not 0 < delta <= n * d * math.log(MOST_LEVELS):
             raise ValueError(
-                f"delta must lie in (0, {n * d * math.log(MOST_LEVELS):.6g}] nats at n={n} steps "
-                f"of d={d} channels, got {delta}"
+                f"delta must be above 0 and at most {both_units(n * d * math.log(MOST_LEVELS))} "
+                f"at n={n} steps of d={d} channels, got {both_units(delta)}"
             )
         few = min(max(2, math.floor(math.exp(delta / (n * d)))), MOST_LEVELS - 1)
         more = min(range(d + 1), key=lambda k: abs(_rate_of(n, d, few, k) - delta))

@@ -38,6 +38,7 @@ from deltavae.latents.power_spherical import (
     log_density,
     rate_of,
 )
+from deltavae.units import both_units
 
 KAPPA_MAX = 1e6  # beyond, float32 cannot tell 1 + μᵀz from 2
 _KAPPA_MIN = 1e-6
@@ -205,8 +206,9 @@ class Spherical(Latents):
         least, most = cls(n, d, _KAPPA_MIN), cls(n, d, KAPPA_MAX)
         if not least.committed_rate <= delta <= most.committed_rate:
             raise ValueError(
-                f"delta must lie in [{least.committed_rate:.3g}, {most.committed_rate:.6g}] nats "
-                f"at n={n}, d={d}, got {delta}; more channels d carry more"
+                f"delta must be from {least.committed_rate:.3g} nats to "
+                f"{both_units(most.committed_rate)} at n={n}, d={d}, got {both_units(delta)}; "
+                "more channels d carry more"
             )
 
         def gap(log_kappa: float) -> float:
