@@ -41,7 +41,7 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        a, b = x.chunk(2, dim=1)
+        a, b = _halves(x)
         t, s = _tanh(a), torch.sigmoid(b)
         ctx.save_for_backward(t, s)
         return t * s
@@ -53,6 +53,16 @@ class _Gate(torch.autograd.Function):
         of_a = torch.ops.aten.tanh_backward(gradient * s, t)
         of_b = torch.ops.aten.sigmoid_backward(gradient * t, s)
         return torch.cat([of_a, of_b], dim=1)
+
+
+def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = x.chunk(2, dim=1)
+    # On CPUs a function of a few strided channels at a time takes six times as long as of a copy.
+    few = a.shape[1] * a.element_size() < 128  # two AVX-512 registers
+    if few and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        last = torch.channels_last
+        return a.contiguous(memory_format=last), b.contiguous(memory_format=last)
+    return a, b
 
 
 def _tanh(a: Tensor) -> Tensor:
