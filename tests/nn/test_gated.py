@@ -1,11 +1,9 @@
 """The shared causal stack: its exact-zero Jacobian, and every way in which it may see."""
 
-import jaxtyping
 import pytest
 import torch
 
 from deltavae.nn import GatedStack, LatentAttention, shift_down, shift_right
-from deltavae.nn.gated import gate
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5])
@@ -47,48 +45,6 @@ def test_attention_is_a_softmax_over_the_visible_latents():
     weights = torch.where(visible, scores.exp(), 0.0)
     expected = attention.out(weights / weights.sum(-1, keepdim=True) @ value)
     torch.testing.assert_close(attention(features, z, visible), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_gate_is_tanh_times_sigmoid_with_its_gradient():
-    torch.manual_seed(0)
-    x = (3.0 * torch.randn(2, 6, 3, 2, dtype=torch.float64)).requires_grad_()
-    expected = torch.tanh(x[:, :3]) * torch.sigmoid(x[:, 3:])
-    torch.testing.assert_close(gate(x), expected, rtol=1e-14, atol=1e-14)
-    weights = torch.randn_like(expected)
-    (gradient,) = torch.autograd.grad(gate(x), x, weights)
-    (expected_gradient,) = torch.autograd.grad(expected, x, weights)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-13, atol=1e-14)
-
-
-def test_gate_rounds_half_precision_like_its_factors():
-    torch.manual_seed(0)
-    x = (3.0 * torch.randn(4, 32, 8, 8)).bfloat16()
-    a, b = x.double().chunk(2, dim=1)
-    exact = torch.tanh(a) * torch.sigmoid(b)
-    assert gate(x).dtype == torch.bfloat16
-    # Three roundings, of either factor and of the product, by 2⁻⁸ each.
-    torch.testing.assert_close(gate(x).double(), exact, rtol=3.1 * 2**-8, atol=1e-30)
-
-
-def test_gate_refuses_a_second_derivative_which_it_does_not_know():
-    x = torch.randn(1, 2, 1, 1, requires_grad=True)
-    weight = torch.ones(1, 1, 1, 1, requires_grad=True)
-    (gradient,) = torch.autograd.grad(gate(x), x, weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
-
-
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch
-def test_compiled_gate_is_the_gate(monkeypatch):
-    """Traced for a compiler, the gate takes another way to tanh."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # checks break graphs
-    torch.manual_seed(0)
-    x = (5.0 * torch.randn(2, 8, 4, 4)).requires_grad_()
-    traced = torch.compile(gate, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(traced(x), gate(x), rtol=0, atol=4e-7)
-    weights = torch.randn(2, 4, 4, 4)
-    gradients = [torch.autograd.grad(f(x), x, weights)[0] for f in (traced, gate)]
-    torch.testing.assert_close(*gradients, rtol=0, atol=2e-6)
 
 
 def test_checkpointing_changes_no_gradient():

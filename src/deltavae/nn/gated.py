@@ -24,54 +24,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from deltavae.nn.gates import gate
 from deltavae.nn.images import shift_down, shift_right, with_coordinates
-
-
-def gate(x: Float[Tensor, "b two_c h w"]) -> Float[Tensor, "b c h w"]:
-    """Gated activation: tanh of the first half times the sigmoid of the second (eq. 2)."""
-    gated: Tensor = _Gate.apply(x)  # type: ignore[no-untyped-call]
-    return gated
-
-
-class _Gate(torch.autograd.Function):
-    """The gate, which keeps tanh a and σ(b) for the backward pass, and nothing else."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        a, b = _halves(x)
-        t, s = _tanh(a), torch.sigmoid(b)
-        ctx.save_for_backward(t, s)
-        return t * s
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        t, s = ctx.saved_tensors
-        of_a = torch.ops.aten.tanh_backward(gradient * s, t)
-        of_b = torch.ops.aten.sigmoid_backward(gradient * t, s)
-        return torch.cat([of_a, of_b], dim=1)
-
-
-def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    a, b = x.chunk(2, dim=1)
-    # On CPUs a function of a few strided channels at a time takes six times as long as of a copy.
-    few = a.shape[1] * a.element_size() < 128  # two AVX-512 registers
-    if few and x.device.type == "cpu" and not torch.compiler.is_compiling():
-        last = torch.channels_last
-        return a.contiguous(memory_format=last), b.contiguous(memory_format=last)
-    return a, b
-
-
-def _tanh(a: Tensor) -> Tensor:
-    # On CPUs tanh is slow in half precision, and compiled it takes twice as long as a sigmoid.
-    if a.device.type != "cpu":
-        return torch.tanh(a)
-    wide = a.to(torch.promote_types(a.dtype, torch.float32))
-    compiled = torch.compiler.is_compiling()
-    return (2.0 * torch.sigmoid(2.0 * wide) - 1.0 if compiled else torch.tanh(wide)).to(a.dtype)
 
 
 def run(module: nn.Module, *inputs: Tensor, again: bool) -> Any:

@@ -26,6 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deltavae.nn.gated import run
+from deltavae.nn.gates import glu
 from deltavae.nn.images import as_image, pixels, shift_down, shift_right, with_coordinates
 
 
@@ -57,7 +58,7 @@ class ResidualLayer(nn.Module):
         """Return the features one layer further."""
         u = self.first(concat_elu(F.pad(h, self.padding)))  # ELU(0) = 0: padding comes first
         u = self.second(self.dropout(concat_elu(F.pad(u, self.padding))))
-        return h + F.glu(u, dim=1)
+        return h + glu(u)
 
 
 class PixelAttention(nn.Module):
@@ -104,7 +105,7 @@ class PixelAttention(nn.Module):
         k, v = torch.cat([k, v], dim=2).add(self.image(x)).chunk(2, dim=2)
         q = q + self.place(x[:, :, -3:])
         read = self._attend(*(t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v)))
-        return h + F.glu(as_image(self.gate(pixels(concat_elu(h))) + self.read(F.elu(read)), h), 1)
+        return h + glu(as_image(self.gate(pixels(concat_elu(h))) + self.read(F.elu(read)), h))
 
     def _attend(
         self, q: Float[Tensor, "b m p e"], k: Float[Tensor, "b m p e"], v: Float[Tensor, "b m p e"]
