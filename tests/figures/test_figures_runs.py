@@ -1,6 +1,7 @@
 """Plots and pictures: what is drawn is what was given, pixel by pixel and point by point."""
 
 import io
+import math
 import xml.etree.ElementTree as ET
 
 import matplotlib as mpl
@@ -58,6 +59,14 @@ def test_training_curves_show_held_out_images_where_they_were_measured():
     assert ["held-out" in axes.get_title() for axes in figure.axes] == [True, True, False]
     legend = figure.legends[0].get_texts()
     assert [text.get_text() for text in legend] == ["a", "none"]
+
+
+def test_training_curves_show_the_distortion_once_it_has_settled():
+    values = [9000.0, 300.0, 200.0, 210.0, math.nan]
+    entries = [{"step": 10.0 * i + 1.0, "distortion_bits": v} for i, v in enumerate(values)]
+    low, high = figures.training_curves({"a": entries}).axes[0].get_ylim()
+    assert 190 < low < 200
+    assert 300 < high < 310
 
 
 def test_training_curves_of_runs_without_a_rate():

@@ -3,12 +3,14 @@
 Heat maps use cividis, whose lightness grows evenly.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deltavae.figures.style import COLOURS, plain, style
@@ -39,7 +41,8 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
             no run has gets no panel. At least one entry must hold distortion_bits.
 
     Returns:
-        One panel per quantity, in bits per example; δ is a dashed line in the run's colour.
+        One panel per quantity, in bits per example; δ is a dashed line in the run's colour. The
+        distortion of a run's first tenth, many times what follows, may lie above its panel.
 
     Raises:
         ValueError: If no entry of any log holds distortion_bits.
@@ -71,10 +74,27 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
                 axes.plot(*zip(*held_out, strict=True), "o", fillstyle="none", color=colour)
             if key == "rate_bits" and entries[-1].get("committed_rate_bits"):
                 axes.axhline(entries[-1]["committed_rate_bits"], color=colour, linestyle="--")
+        if key == "distortion_bits":
+            _settle(axes, logs.values(), key)
         style(axes, title, "optimiser step", "bits per example")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def _settle(axes: Axes, logs: Iterable[Sequence[Mapping[str, float]]], key: str) -> None:
+    # Limit an axis to what a quantity does once the first tenth of each run is over.
+    values = [
+        entry[name]
+        for log in logs
+        for entry in log
+        for name in (key, f"val_{key}")
+        if entry["step"] >= 0.1 * log[-1]["step"] and math.isfinite(entry.get(name, math.nan))
+    ]
+    if values:
+        low, high = min(values), max(values)
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
 
 
 def rate_heatmap(
