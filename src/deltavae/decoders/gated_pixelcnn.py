@@ -23,6 +23,7 @@ from deltavae.decoders.image import ImageDecoder, LatentView
 from deltavae.likelihoods import Likelihood
 from deltavae.nn import GatedStack, LatentAttention, as_image, pixels, scale_image
 from deltavae.nn.boxes import Boxes
+from deltavae.nn.precision import as_autocast, exactly
 
 
 @final
@@ -82,12 +83,14 @@ class GatedPixelCNN(ImageDecoder):
     ) -> Float[Tensor, "b p k"]:
         """Return the parameters of every pixel; see `Decoder.forward`."""
         weight = self.stack.embed_vertical.weight
-        v, h = self.stack.embed(scale_image(x, self.likelihood.levels, weight.dtype))
+        scaled = scale_image(x, self.likelihood.levels, weight.dtype)
+        v, h = exactly(self.stack.embed, scaled, weight)
+        v = as_autocast(v)
         for i in range(len(self.stack.layers)):
             v, h = self.stack.layer(i, v, h)
             if z is not None and str(i) in self.attention:
                 h = h + as_image(self.attention[str(i)](pixels(h), z, self.visible), h)
-        return pixels(self.head(h))
+        return pixels(exactly(self.head, h, weight))
 
     @torch.no_grad()
     def init_state(self, z: Float[Tensor, "b n d"] | None, batch: int) -> GatedCache:

@@ -31,6 +31,7 @@ from deltavae.nn import (
     with_coordinates,
 )
 from deltavae.nn.boxes import Boxes
+from deltavae.nn.precision import exactly
 
 
 @final
@@ -98,14 +99,15 @@ class PixelSNAIL(ImageDecoder):
         self, x: UInt8[Tensor, "b c h w"], z: Float[Tensor, "b n d"] | None
     ) -> Float[Tensor, "b p k"]:
         """Return the parameters of every pixel; see `Decoder.forward`."""
-        scaled = scale_image(x, self.likelihood.levels, self.stack.embed_left.weight.dtype)
+        weight = self.stack.embed_left.weight
+        scaled = scale_image(x, self.likelihood.levels, weight.dtype)
         image = with_coordinates(scaled).contiguous(memory_format=torch.channels_last)
-        h = self.stack.embed(image)
+        h = exactly(self.stack.embed, image, weight)
         for i in range(len(self.stack.layers)):
             h = self.stack.layer(i, h, image)
             if z is not None and str(i) in self.latent_attention:
                 h = h + as_image(self.latent_attention[str(i)](pixels(h), z, self.visible), h)
-        return pixels(self.head(h))
+        return pixels(exactly(self.head, h, weight))
 
     @torch.no_grad()
     def init_state(self, z: Float[Tensor, "b n d"] | None, batch: int) -> SnailCache:

@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deltavae.nn.gates import gate
 from deltavae.nn.images import shift_down, shift_right, with_coordinates
+from deltavae.nn.precision import as_autocast
 
 
 def run(module: nn.Module, *inputs: Tensor, again: bool) -> Any:
@@ -69,8 +70,8 @@ class GatedLayer(nn.Module):
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
         """Return the two stacks one layer further."""
         p = self.reach
-        above = self.vertical(F.pad(v, (0, 0, p, 0)))
-        left = self.horizontal(F.pad(h, (p, 0, 0, 0)))
+        above = self.vertical(F.pad(as_autocast(v), (0, 0, p, 0)))
+        left = self.horizontal(F.pad(as_autocast(h), (p, 0, 0, 0)))
         return v + gate(above), h + self.out(gate(left + self.link(above)))
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from deltavae.nn.gated import run
 from deltavae.nn.gates import glu
 from deltavae.nn.images import as_image, pixels, shift_down, shift_right, with_coordinates
+from deltavae.nn.precision import as_autocast
 
 
 def concat_elu(x: Float[Tensor, "b c ..."]) -> Float[Tensor, "b two_c ..."]:
@@ -56,7 +57,9 @@ class ResidualLayer(nn.Module):
 
     def forward(self, h: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the features one layer further."""
-        u = self.first(concat_elu(F.pad(h, self.padding)))  # ELU(0) = 0: padding comes first
+        u = self.first(
+            concat_elu(F.pad(as_autocast(h), self.padding))
+        )  # ELU(0) = 0: padding comes first
         u = self.second(self.dropout(concat_elu(F.pad(u, self.padding))))
         return h + glu(u)
 
@@ -100,12 +103,12 @@ class PixelAttention(nn.Module):
         Returns:
             Features of the same shape.
         """
-        x = pixels(image)  # (b, p, k)
-        q, k, v = self.features(F.elu(pixels(h))).chunk(3, dim=2)
+        x, seen = pixels(image), as_autocast(h)
+        q, k, v = self.features(F.elu(pixels(seen))).chunk(3, dim=2)
         k, v = torch.cat([k, v], dim=2).add(self.image(x)).chunk(2, dim=2)
         q = q + self.place(x[:, :, -3:])
         read = self._attend(*(t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v)))
-        return h + glu(as_image(self.gate(pixels(concat_elu(h))) + self.read(F.elu(read)), h))
+        return h + glu(as_image(self.gate(pixels(concat_elu(seen))) + self.read(F.elu(read)), h))
 
     def _attend(
         self, q: Float[Tensor, "b m p e"], k: Float[Tensor, "b m p e"], v: Float[Tensor, "b m p e"]
