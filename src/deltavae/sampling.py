@@ -51,8 +51,8 @@ def draw(
     if positions and (given is None or given.shape != shape):
         got = None if given is None else tuple(given.shape)
         raise ValueError(f"given must have shape {shape} where positions are kept, got {got}")
-    with torch.inference_mode():
-        device = decoder.visible.device
+    device = decoder.visible.device
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         noise = decoder.likelihood.noise(
             batch,
             decoder.positions - positions,

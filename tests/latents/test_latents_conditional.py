@@ -24,7 +24,7 @@ def test_divergence_is_the_textbooks_channel_by_channel():
 
 
 def test_divergence_of_near_normals_keeps_its_digits_and_its_sign_in_float32():
-    """The textbook's form has no digit left here: its terms are 1, their sum g²."""
+    """Here ½ (σ²/s² − 1) − ln(σ/s) has no digit left: its terms are 1, their sum g²."""
     q = normal(torch.zeros(1, 1, 1), torch.full((1, 1, 1), 1e-4))
     assert torch.isclose(
         ConditionalNormal(1).kl_terms(torch.zeros(1, 1, 2), q), torch.tensor(1e-8), rtol=2e-3

@@ -62,3 +62,19 @@ def test_compiled_gate_is_the_gate(gating, monkeypatch):
     weights = torch.randn(2, 4, 4, 4)
     gradients = [torch.autograd.grad(f(x), x, weights)[0] for f in (traced, gating)]
     torch.testing.assert_close(*gradients, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("gating", FIRST)
+@pytest.mark.parametrize("channels", [16, 80])
+def test_gate_keeps_no_more_than_its_input_for_the_backward_pass(gating, channels):
+    x = torch.randn(2, 2 * channels, 4, 4).contiguous(memory_format=torch.channels_last)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        gating(x.requires_grad_())
+    assert sum(kept.values()) <= x.numel() * x.element_size()

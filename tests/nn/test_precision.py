@@ -23,6 +23,8 @@ def test_as_autocast_rounds_under_autocast_only():
     assert as_autocast(x) is x
     with torch.autocast("cpu", torch.bfloat16):
         assert as_autocast(x).dtype == torch.bfloat16
+        assert as_autocast(x.double()).dtype == torch.float64  # as autocast does
+    assert as_autocast(torch.empty(4, device="meta")).dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", [GatedPixelCNN, PixelSNAIL])
@@ -45,6 +47,25 @@ def test_ends_of_a_decoder_are_exact_in_bfloat16(kind: type[Decoder]):
         given, written = calls["head"][0]
         assert given.dtype == torch.float32
         torch.testing.assert_close(written, decoder.head(given), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [GatedPixelCNN, PixelSNAIL])
+@pytest.mark.parametrize("latent_shape", [None, (2, 3)])
+def test_stream_adds_up_in_float32_under_autocast(kind, latent_shape):
+    """What goes straight on to the head is rounded by no layer on its way."""
+    decoder = kind(
+        (1, 2, 3), DiscretisedLogisticMixture(1, 256), latent_shape, channels=8, layers=3
+    )
+    streams = []
+    for layer in decoder.stack.layers:
+        layer.register_forward_hook(
+            lambda _, x, y: streams.extend([x[-1], y[-1] if isinstance(y, tuple) else y])
+        )
+    z = None if latent_shape is None else torch.randn(4, *latent_shape)
+    with torch.autocast("cpu", torch.bfloat16):
+        decoder(torch.zeros(4, 1, 2, 3, dtype=torch.uint8), z)
+    assert len(streams) == 6
+    assert {stream.dtype for stream in streams} == {torch.float32}
 
 
 def _embedding(decoder: Decoder) -> torch.nn.Module:

@@ -85,7 +85,7 @@ class GatedPixelCNN(ImageDecoder):
         weight = self.stack.embed_vertical.weight
         scaled = scale_image(x, self.likelihood.levels, weight.dtype)
         v, h = exactly(self.stack.embed, scaled, weight)
-        v = as_autocast(v)
+        v = as_autocast(v)  # rows above, seen through h: only h goes straight to the head
         for i in range(len(self.stack.layers)):
             v, h = self.stack.layer(i, v, h)
             if z is not None and str(i) in self.attention:

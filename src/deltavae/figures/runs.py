@@ -42,7 +42,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
 
     Returns:
         One panel per quantity, in bits per example; δ is a dashed line in the run's colour. The
-        distortion of a run's first tenth, many times what follows, may lie above its panel.
+        distortion of a run's first tenth, many times what follows, may lie outside its panel.
 
     Raises:
         ValueError: If no entry of any log holds distortion_bits.

@@ -10,7 +10,7 @@ plus two sums that cannot be negative (`whitened`):
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.1,
 https://arxiv.org/abs/1901.03416
 Deviations: form (1) in the place of the textbook's; the option ``minimiser_units``; g is bounded
-(`base`).
+(`scale`).
 """
 
 from typing import Any, final

@@ -3,7 +3,7 @@
 With raw means m of a batch of B examples, per unit (step t, channel k) their mean m̄ and biased
 variance v = (1/B) Σ_b (m_b − m̄)²,
 
-    μ = γ (m − m̄)/√(v + ε),   σ = eᵍ, g bounded (`base`),                                  (1)
+    μ = γ (m − m̄)/√(v + ε),   σ = eᵍ, g bounded (`scale`),                                  (1)
 
 so that (1/B) Σ_b μ_b² = γ² v/(v + ε), and the mean of the rate over the batch
 

@@ -5,7 +5,7 @@ ln σ² = v_max − s, s ≥ 0, every dimension commits
 
     δ_i = ½ (σ²_max − 1 − ln σ²_max) = ½ v_max ρ(v_max) > 0,   at μ = 0, s = 0,              (1)
 
-with ρ as in `base`, and what the posterior costs above it is
+with ρ as in `scale`, and what the posterior costs above it is
 
     ½ [s (1 − e^{v_max}) + e^{v_max} (s + e^{−s} − 1)] + ½ μ²,   s + e^{−s} − 1 = −s ρ(−s),    (2)
 

@@ -15,7 +15,7 @@ and as (v_hi − v)(v − v_lo) = h² sin² θ, μ² = c(v) + s sin² θ, so tha
     KL = δ_i + ½ s sin² θ.                                                                 (3)
 
 Both signs of μ are reached smoothly. At θ = 0 the posterior is narrow: μ = 0, σ = σ* = e^{v_lo/2}.
-With r the root nearer to v, r' the other, x = v − r and ρ as in `base`,
+With r the root nearer to v, r' the other, x = v − r and ρ as in `scale`,
 
     κ = [(eʳ − 1) + eʳ ρ(x)] / (v − r').                                                   (4)
 

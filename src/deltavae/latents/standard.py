@@ -1,6 +1,6 @@
 """Mean-field Gaussian posterior × N(0, I): the ordinary VAE, which commits nothing (δ = 0).
 
-With μ = m and σ = eᵍ, g bounded (`base`),
+With μ = m and σ = eᵍ, g bounded (`scale`),
 
     KL(q(z|x) ‖ N(0, I)) = Σ_tk [½ (e²ᵍ − 1 − 2g) + ½ μ²].
 

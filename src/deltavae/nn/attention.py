@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from deltavae.nn.precision import as_autocast
+
 
 class LatentAttention(nn.Module):
     """Multi-head attention from positions to latents, added to the positions' features.
@@ -55,7 +57,7 @@ class LatentAttention(nn.Module):
         """
         b, p, c = features.shape
         key, value = (self.read(z) + self.steps).chunk(2, dim=-1)
-        query = self.query(F.elu(features))
+        query = self.query(F.elu(as_autocast(features)))
         q, k, v = (
             t.view(b, -1, self.heads, c // self.heads).transpose(1, 2) for t in (query, key, value)
         )

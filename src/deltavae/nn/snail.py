@@ -57,9 +57,8 @@ class ResidualLayer(nn.Module):
 
     def forward(self, h: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the features one layer further."""
-        u = self.first(
-            concat_elu(F.pad(as_autocast(h), self.padding))
-        )  # ELU(0) = 0: padding comes first
+        padded = F.pad(as_autocast(h), self.padding)  # ELU(0) = 0: padding comes first
+        u = self.first(concat_elu(padded))
         u = self.second(self.dropout(concat_elu(F.pad(u, self.padding))))
         return h + glu(u)
 
