@@ -432,7 +432,7 @@ def test_latents_win_only_where_the_interval_excludes_zero():
     assert verdicts["fashion_mnist", 2, SAME_DECODER] == "the latents win by less than 0.02"
     assert verdicts["fashion_mnist", 4, SAME_WEIGHTS] == "the decoder wins"
     for row in tables["tuning"].rows:
-        assert row[-2] == "0.002"
+        assert row[-2] == f"{PLANS['cpu'].grid[0]:g}"
     for row in tables["power"].rows:
         assert row[1:4] == [3, pytest.approx(0.001), 2]
         assert row[5] > 0.99

@@ -12,7 +12,7 @@ from deltavae.cli.specified import specified_model
 from deltavae.data import data_layout
 from deltavae.run_folder import import_class, instantiate
 from deltavae.studies import STUDIES
-from deltavae.studies.arms import OURS
+from deltavae.studies.arms import OURS, PLANS
 from deltavae.studies.base import Result
 from deltavae.studies.collapse import FOLLOWED, Collapse
 from deltavae.studies.encoder_ablation import EncoderAblation
@@ -134,23 +134,24 @@ def test_what_the_studies_follow_is_measured_in_every_budget(budget):
 
 
 def test_a_learning_rate_that_was_not_measured_is_not_the_best():
+    low, middle, high = PLANS["cpu"].grid
     cells = [c for c in LatentsAgainstDecoder().cells("cpu") if c.labels["role"] == TUNING]
     results = []
     for cell in cells:
         rate, ours = cell.labels["learning_rate"], cell.labels["arm"] == OURS
-        log = {} if rate == 2e-3 else {"val_distortion_bits": [100.0 * rate + 196.0, None]}
-        log |= {"val_aux_rate_bits": [19.6, None]} if ours and rate == 8e-3 else {}
+        log = {} if rate == low else {"val_distortion_bits": [100.0 * rate + 196.0, None]}
+        log |= {"val_aux_rate_bits": [19.6, None]} if ours and rate == high else {}
         results.append(Result(cell, {"dims": 196}, log, {}, {}))
     table = LatentsAgainstDecoder().findings(results, "cpu").tables["tuning"]
     for row in table.rows:
         if row[2] == OURS:
             assert row[3:5] == [None, None]  # a distortion alone is no bound
-            assert row[5] == pytest.approx(1.1 + 0.8 / 196)
-            assert row[6] == "0.008"
+            assert row[5] == pytest.approx(1.1 + 100 * high / 196)
+            assert row[6] == f"{high:g}"
         else:
             assert row[3] is None
-            assert row[4] == pytest.approx(1 + 0.4 / 196)
-            assert row[6] == "0.004"
+            assert row[4] == pytest.approx(1 + 100 * middle / 196)
+            assert row[6] == f"{middle:g}"
     assert "| – |" in table.markdown()
 
 

@@ -63,7 +63,7 @@ PLANS: Mapping[Budget, Plan] = {
         range(24, 65, 4),
         {"fashion_mnist": {2: 5, 1: 3, 4: 3}, "cifar10": {2: 5}},
         (4e-3, 8e-3, 1.6e-2),
-        7.0,
+        5.0,
     ),
     "paper": Plan(
         128,
