@@ -18,6 +18,7 @@ from deltavae.rates import (
     committed_terms,
     gaussian_committed_rate,
     ladder,
+    marginal_information,
     minimiser,
     solve_alpha,
 )
@@ -102,6 +103,22 @@ def test_terms_are_the_chain_rule_s_shares_and_sum_to_the_rate(alpha, n):
     conditional[0] = 0
     expected = 0.5 * (conditional - 2 * minimiser(alpha, n).log())
     torch.testing.assert_close(terms, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.375, -0.54, 0.8, 0.998])
+@pytest.mark.parametrize("n", [1, 2, 3, 14])
+def test_marginal_information_is_what_the_first_of_the_rate_buys(alpha, n):
+    """Information about a small mean over its price, both from the dense precision."""
+    precision = ar1_precision(alpha, n).numpy()
+    u = np.sign(alpha) ** np.arange(n) if alpha else np.ones(n)
+    v = 1e-9  # variance of the mean over the data
+    noise = np.diag(1 / np.diag(precision))
+    signal = np.eye(n) + np.linalg.solve(noise, v * np.outer(u, u))
+    information = 0.5 * math.log1p(np.linalg.det(signal) - 1)
+    cost = 0.5 * v * u @ precision @ u
+    found = marginal_information(alpha, n).item()
+    assert found == pytest.approx(information / cost, rel=1e-3)
+    assert found >= 1
 
 
 def test_one_step_commits_nothing():
@@ -224,12 +241,14 @@ def test_ladder_is_scaled_in_atanh_and_fixed_at_its_own_rate():
 
 @pytest.mark.parametrize("alpha", [1.0, -1.0, 1.5, math.nan, [0.5, math.inf], [], [[0.5]]])
 def test_alpha_out_of_range_is_refused(alpha):
-    for function in (committed_rate, committed_terms, minimiser):
+    for function in (committed_rate, committed_terms, minimiser, marginal_information):
         with pytest.raises(ValueError, match="alpha"):
             function(torch.tensor(alpha, dtype=torch.float64), 4)
 
 
-@pytest.mark.parametrize("function", [committed_rate, committed_terms, minimiser])
+@pytest.mark.parametrize(
+    "function", [committed_rate, committed_terms, minimiser, marginal_information]
+)
 def test_n_below_one_is_refused(function):
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         function(0.5, 0)

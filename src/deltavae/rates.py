@@ -14,12 +14,18 @@ By the chain rule of the prior, step t commits ½ [ln Λ_tt + ln var_p(z_t | z_{
 
     −½ ln(1 − α²) at t = 1,   ½ ln(1 + α²) inside,   0 at t = n.                           (3)
 
+A mean u m, m small and normal with variance v over the data, says ½ v Σ_t Λ_tt u_t² nats about m
+to the minimiser's noise and costs ½ v uᵀΛu above the floor: for a signal that stays the same over
+the steps, u_t = 1 (of α < 0: that alternates), the first nat above δ buys
+
+    [(n − 2)(1 + α²) + 2] / {(1 − |α|) [(n − 2)(1 − |α|) + 2]} ≥ 1 nats of information.     (4)
+
 ``solve_alpha`` inverts (2) on α_k(s) = tanh(s a_k), s > 0, along which δ grows strictly. There
 ln cosh s ≤ s²/2 and tanh s ≤ s give δ(s) ≤ ½ (n − 1) s² Σ_k a_k², which brackets s from below.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.1 and its appendix,
 https://arxiv.org/abs/1901.03416
-Deviations: (1), (3) and the scaled ladder are derived here; everything is computed in float64.
+Deviations: (1), (3), (4) and the scaled ladder are derived here; all is computed in float64.
 """
 
 import math
@@ -142,6 +148,35 @@ def minimiser(alpha: Alpha, n: int) -> Float64[Tensor, "n d"]:
         variance[:] = (1 - a) * (1 + a)
         variance[1:-1] /= 1 + a * a
     return variance.sqrt()
+
+
+def marginal_information(alpha: Alpha, n: int) -> Float64[Tensor, " d"]:
+    """Information that the first of the rate above δ buys, for a signal constant over the steps.
+
+    At R = δ nothing is said; a mean that moves off 0 costs rate and carries information, and this
+    is the ratio at the start, eq. (4): the higher α, the more. Below it a decoder gains nothing by
+    listening: where it can use only a share of the information that is smaller than one over this
+    number, the posterior stays at the floor.
+
+    >>> [round(float(marginal_information(a, n=14)), 1) for a in (0.0, 0.4, 0.8)]
+    [1.0, 2.9, 24.6]
+
+    Args:
+        alpha: α per channel, in (−1, 1).
+        n: Latent steps, at least 1.
+
+    Returns:
+        Bits of I(x;z) per bit of rate above δ, at least 1; 1 at n = 1.
+
+    Raises:
+        ValueError: If alpha is empty or leaves (−1, 1), or n is below 1.
+    """
+    a = channels(alpha).abs()
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if n == 1:
+        return torch.ones_like(a)
+    return ((n - 2) * (1 + a * a) + 2) / ((1 - a) * ((n - 2) * (1 - a) + 2))  # (4)
 
 
 def gaussian_committed_rate(precision: Float[Tensor, "rows columns"]) -> float:

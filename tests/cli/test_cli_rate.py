@@ -33,6 +33,7 @@ def test_rate_of_one_channel_by_hand():
     by_hand = 1.5 * math.log(1.36) - 0.5 * math.log(0.64)
     assert found["committed_rate_nats"] == pytest.approx(by_hand, rel=1e-12)
     assert found["minimiser_sigma_ends"] == pytest.approx([0.8], rel=1e-12)
+    assert found["marginal_information"] == pytest.approx([6.08 / (0.4 * 3.2)], rel=1e-12)
     assert found["minimiser_sigma_inside"] == pytest.approx([math.sqrt(0.64 / 1.36)], rel=1e-12)
 
 
@@ -61,6 +62,7 @@ def test_table_for_people_has_the_numbers_of_the_json():
     assert "20.000000 bits = 13.862944 nats (n = 32, d = 2)" in shown.out
     assert shown.out.count(f"{found['alpha'][0]:.9f}") == 2
     assert f"{found['minimiser_sigma_inside'][0]:.9f}" in shown.out
+    assert f" {found['marginal_information'][0]:.1f}\n" in shown.out
     assert "–" in run("rate", "--n", 2, "--d", 1, "--alpha", 0.5).out  # nothing inside two steps
 
 
