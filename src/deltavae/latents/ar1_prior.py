@@ -16,7 +16,6 @@ Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.
 https://arxiv.org/abs/1901.03416
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, final
 
@@ -25,6 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Normal, constraints, register_kl
 from torch.distributions import Independent as Reinterpreted
+
+from deltavae.latents.white import WhitenedNormal
 
 
 class _OpenUnitInterval(constraints.Constraint):
@@ -37,11 +38,10 @@ class _OpenUnitInterval(constraints.Constraint):
 
 
 @final
-class AR1Prior(Distribution):
+class AR1Prior(WhitenedNormal):
     """d independent stationary AR(1) processes of n steps, as a torch distribution.
 
-    Event shape (n, d); the batch shape is that of alpha without its last axis. ``rsample`` draws
-    from torch's own generator, as every torch distribution does: ``colour`` takes given noise.
+    Event shape (n, d); the batch shape is that of alpha without its last axis.
 
     Args:
         n: Steps, at least 1.
@@ -50,16 +50,12 @@ class AR1Prior(Distribution):
 
     Attributes:
         arg_constraints: What alpha must satisfy.
-        support: Every real (n, d) matrix.
-        has_rsample: Samples are differentiable in alpha.
 
     Raises:
         ValueError: If n is below 1 or, where arguments are validated, alpha leaves (−1, 1).
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"alpha": _OpenUnitInterval()}
-    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]
-    has_rsample = True
 
     def __init__(
         self, n: int, alpha: Float[Tensor, "*batch d"], validate_args: bool | None = None
@@ -80,11 +76,6 @@ class AR1Prior(Distribution):
         return wide  # type: ignore[no-any-return]
 
     @property
-    def mean(self) -> Tensor:
-        """Mean of every step and channel: 0."""
-        return self.variance - 1
-
-    @property
     def variance(self) -> Tensor:
         """Variance of every step and channel: 1."""
         return self.alpha.new_ones(self._extended_shape())
@@ -95,28 +86,14 @@ class AR1Prior(Distribution):
         return ((1 - alpha) * (1 + alpha)).sqrt()
 
     def whiten(self, z: Float[Tensor, "*shape n d"]) -> Float[Tensor, "*shape n d"]:
-        """Return the innovations e of z, eq. (1).
-
-        Args:
-            z: Latents.
-
-        Returns:
-            e, independent standard normals where z ~ p.
-        """
+        """Return the innovations e of z, eq. (1); see `WhitenedNormal.whiten`."""
         alpha = self.alpha.to(z.dtype).unsqueeze(-2)
         scale = self._innovation_scale().to(z.dtype).unsqueeze(-2)
         first, rest = z[..., :1, :], z[..., 1:, :] - alpha * z[..., :-1, :]
         return torch.cat([first, rest / scale], dim=-2)  # (1)
 
     def colour(self, noise: Float[Tensor, "*shape n d"]) -> Float[Tensor, "*shape n d"]:
-        """Return the z whose innovations are ``noise``: the inverse of ``whiten``.
-
-        Args:
-            noise: Innovations e.
-
-        Returns:
-            z, distributed as the prior where the noise is standard normal.
-        """
+        """Return the z whose innovations are ``noise``; see `WhitenedNormal.colour`."""
         alpha = self.alpha.to(noise.dtype)
         scale = self._innovation_scale().to(noise.dtype)
         first, *rest = noise.unbind(-2)
@@ -125,34 +102,11 @@ class AR1Prior(Distribution):
             steps.append(alpha * steps[-1] + scale * innovation)
         return torch.stack(steps, dim=-2)
 
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw z ~ p(z), differentiable in alpha.
+    def _log_det(self) -> Tensor:
+        return -(self.event_shape[0] - 1) * self._innovation_scale().log().sum(-1)
 
-        Args:
-            sample_shape: Shape of the sample.
-
-        Returns:
-            Latents of shape (*sample_shape, *batch_shape, n, d).
-        """
-        shape = self._extended_shape(torch.Size(sample_shape))
-        return self.colour(torch.randn(shape, dtype=self.alpha.dtype, device=self.alpha.device))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return ln p(z), summed over the event.
-
-        Args:
-            value: Latents, event shape (n, d).
-
-        Returns:
-            Log-density in nats.
-        """
-        if self._validate_args:
-            self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape, self._extended_shape())  # type: ignore[no-untyped-call]
-        white = self.whiten(value.expand(shape))
-        log_det = (self.event_shape[0] - 1) * self._innovation_scale().log().sum(-1)
-        squares = (white.square() + math.log(2 * math.pi)).sum(dim=(-2, -1))
-        return -0.5 * squares - log_det.to(value.dtype)
+    def _like(self) -> dict[str, Any]:
+        return {"dtype": self.alpha.dtype, "device": self.alpha.device}
 
 
 def _kl_mean_field_ar1(q: Distribution, p: AR1Prior) -> Tensor:

@@ -11,7 +11,6 @@ Bishop, Pattern Recognition and Machine Learning, 2006, section 2.3,
 https://www.microsoft.com/en-us/research/publication/pattern-recognition-machine-learning/
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, final
 
@@ -21,15 +20,13 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal, constraints, register_kl
 from torch.distributions import Independent as Reinterpreted
 
+from deltavae.latents.white import WhitenedNormal
 from deltavae.priors import GaussianPrior
 
 
 @final
-class GaussianMarkovPrior(Distribution):
+class GaussianMarkovPrior(WhitenedNormal):
     """d independent Gaussian priors of n steps each; event shape (n, d).
-
-    ``rsample`` draws from torch's own generator, as every torch distribution does; ``colour``
-    takes given noise.
 
     Args:
         priors: One per channel, all of n steps. Channels that share one object are computed at
@@ -41,8 +38,6 @@ class GaussianMarkovPrior(Distribution):
     Attributes:
         priors: As given.
         arg_constraints: None: the priors have checked their arguments.
-        support: Every real (n, d) matrix.
-        has_rsample: Samples are a linear map of the noise.
 
     Raises:
         ValueError: If there are no priors or their steps differ.
@@ -50,8 +45,6 @@ class GaussianMarkovPrior(Distribution):
 
     priors: tuple[GaussianPrior, ...]
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]
-    has_rsample = True
 
     def __init__(
         self,
@@ -79,64 +72,24 @@ class GaussianMarkovPrior(Distribution):
         return wide  # type: ignore[no-any-return]
 
     @property
-    def mean(self) -> Tensor:
-        """Mean of every step and channel: 0."""
-        return torch.zeros(self._extended_shape(), dtype=self._dtype, device=self._device)
-
-    @property
     def variance(self) -> Tensor:
         """Variance of every step and channel."""
         marginal = torch.stack([prior.marginal_variance for prior in self.priors], dim=-1)
         return marginal.to(self._device, self._dtype).expand(self._extended_shape())
 
     def whiten(self, z: Float[Tensor, "*shape n d"]) -> Float[Tensor, "*shape n d"]:
-        """Return the innovations e of z.
-
-        Args:
-            z: Latents.
-
-        Returns:
-            e, independent standard normals where z ~ p.
-        """
+        """Return the innovations e of z; see `WhitenedNormal.whiten`."""
         return self._by_channel(GaussianPrior.whiten, z)
 
     def colour(self, noise: Float[Tensor, "*shape n d"]) -> Float[Tensor, "*shape n d"]:
-        """Return the z whose innovations are ``noise``: the inverse of ``whiten``.
-
-        Args:
-            noise: Innovations e.
-
-        Returns:
-            z, distributed as the prior where the noise is standard normal.
-        """
+        """Return the z whose innovations are ``noise``; see `WhitenedNormal.colour`."""
         return self._by_channel(GaussianPrior.colour, noise)
 
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw z ~ p(z).
+    def _log_det(self) -> float:
+        return 0.5 * sum(prior.log_det for prior in self.priors)
 
-        Args:
-            sample_shape: Shape of the sample.
-
-        Returns:
-            Latents of shape (*sample_shape, *batch_shape, n, d).
-        """
-        shape = self._extended_shape(torch.Size(sample_shape))
-        return self.colour(torch.randn(shape, dtype=self._dtype, device=self._device))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return ln p(z), summed over the event.
-
-        Args:
-            value: Latents, event shape (n, d).
-
-        Returns:
-            Log-density in nats.
-        """
-        if self._validate_args:
-            self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape, self._extended_shape())  # type: ignore[no-untyped-call]
-        squares = self.whiten(value.expand(shape)).square() + math.log(2 * math.pi)
-        return 0.5 * (sum(prior.log_det for prior in self.priors) - squares.sum(dim=(-2, -1)))
+    def _like(self) -> dict[str, Any]:
+        return {"dtype": self._dtype, "device": self._device}
 
     def _by_channel(
         self, function: Callable[[GaussianPrior, Tensor], Tensor], x: Float[Tensor, "*shape n d"]

@@ -19,11 +19,10 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from deltavae.latents.ar1_prior import AR1Prior
 from deltavae.latents.base import Latents
-from deltavae.latents.gaussian_prior import GaussianMarkovPrior
 from deltavae.latents.posterior import MeanFieldNormal, Posterior
 from deltavae.latents.scale import bounded_log_scale, scale_excess
+from deltavae.latents.white import WhitenedNormal
 
 
 class WhitenedPair(Latents, ABC):
@@ -53,7 +52,7 @@ class WhitenedPair(Latents, ABC):
 
     @property
     @abstractmethod
-    def prior(self) -> AR1Prior | GaussianMarkovPrior:
+    def prior(self) -> WhitenedNormal:
         """The prior as a torch distribution."""
 
     def _minimiser(self) -> Float64[Tensor, "n d"]:
