@@ -73,6 +73,7 @@ def test_command_lists_the_studies():
         (("deltavae.model.DeltaVAE", "--out", "x"), "is not a deltavae.studies.base.Study"),
         (("rate-vs-alpha", "--out", "x", "--jobs", "0"), "must be at least 1, got 0"),
         (("rate-vs-alpha", "--out", "x", "--budget", "huge"), "--budget"),
+        (("information", "--out", "x", "--cells", "*-seed7"), "cells: no cell is named *-seed7"),
     ],
 )
 def test_wrong_use_is_one_line(words, message, tmp_path, monkeypatch):

@@ -220,6 +220,28 @@ def test_tables_say_what_they_lack(copy):
     assert f"**Not complete: {lack}**" in (copy / "rates" / "README.md").read_text()
 
 
+def test_only_the_cells_that_are_named_are_run(tmp_path):
+    recording, told = Recording(), []
+    outcome = run_studies(
+        [Rates()],
+        "smoke",
+        tmp_path,
+        executor=recording,
+        cells=["4*"],
+        watch=lambda state, event: told.append(state),
+    )
+    (job,) = recording.jobs
+    assert [analysis.cell.name for analysis in job.wanted] == ["4bits"]
+    assert told[0] == State(total=1, done=0)
+    assert outcome.missing == {"rates": 2}
+
+
+def test_a_pattern_of_no_cell_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no cell is named 4b; the first of 2 is 2bits"):
+        run_studies([Rates()], "smoke", tmp_path, executor=NoExecutor(), cells=["2bits", "4b"])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_result_of_other_options_or_a_damaged_one_is_none(copy):
     file = copy / "rates" / "cells" / "4bits.json"
     changed = json.loads(file.read_text())

@@ -355,6 +355,14 @@ def add_study(parser: Any) -> None:
         "time of this command",
     )
     parser.add_argument(
+        "--cells",
+        type=str,
+        nargs="+",
+        default=["*"],
+        metavar="PATTERN",
+        help="run only the cells whose names match one of these, as '*-seed0'; quote the star",
+    )
+    parser.add_argument(
         "--tables_only",
         action="store_true",
         help="make the pages anew from the results in DIR, and train nothing",

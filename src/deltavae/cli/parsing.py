@@ -100,6 +100,7 @@ done again. After Ctrl-C the same command goes on. The page is DIR/NAME/README.m
 examples:
   deltavae study rate-vs-alpha --out runs/studies
   deltavae study all --budget cpu --out runs/studies --jobs 2
+  deltavae study density --out runs/studies --cells 'cifar10-*-seed0' 'cifar10-*-seed1'
   deltavae study all --budget cpu --out runs/studies --tables-only
   deltavae study all --out /shared/studies --executor ray --address auto
 """,

@@ -43,6 +43,7 @@ def study(options: Options) -> int:
                 options["budget"],
                 out,
                 executor=executor,
+                cells=options["cells"],
                 trust=options["trust"],
                 tables_only=options["tables_only"],
                 watch=progress.show,

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeAlias
 
@@ -90,6 +91,7 @@ def run_studies(
     out: Path,
     *,
     executor: Executor | None = None,
+    cells: Sequence[str] = ("*",),
     trust: bool = False,
     tables_only: bool = False,
     watch: Watch = lambda state, event: None,
@@ -99,14 +101,17 @@ def run_studies(
     A page is written as soon as its study's cells have ended, failed ones too: it says how many
     are missing. A study whose findings raise an error has no new page; the others go on.
     Interrupted by Ctrl-C, trainings write their checkpoints; called again, this goes on where it
-    stopped. Two cells of one name, results of another budget, or a study whose class is in
-    `__main__`, where the process of its analysis does not find it, is a ValueError.
+    stopped. Two cells of one name, a pattern that no cell's name matches, results of another
+    budget, or a study whose class is in `__main__`, where the process of its analysis does not
+    find it, is a ValueError.
 
     Args:
         studies: The studies, of different names.
         budget: How much may be spent.
         out: Folder of everything.
         executor: Who runs the cells; None: this machine, one after the other.
+        cells: Patterns of names, as `fnmatch.fnmatchcase` takes them: cells whose names match none
+            are not run.
         trust: Let cells name classes from outside deltavae.
         tables_only: Write the pages from the results that are there, and run nothing.
         watch: Called at the start, with None, and after every event.
@@ -115,9 +120,10 @@ def run_studies(
         What was written, and what failed.
     """
     wanted = {study.name: _cells(study, budget, out) for study in studies}
-    jobs = [] if tables_only else _jobs(studies, budget, wanted, out, trust)
-    cells = {cell.key for of_study in wanted.values() for cell in of_study}
-    state = State(total=len(cells), done=len(cells) - len(jobs))
+    chosen = _chosen(wanted, cells)
+    jobs = [] if tables_only else _jobs(studies, budget, chosen, out, trust)
+    keys = {cell.key for of_study in chosen.values() for cell in of_study}
+    state = State(total=len(keys), done=len(keys) - len(jobs))
     pages = _Pages(studies, budget, out, wanted, jobs)
     watch(state, None)
     pages.write_finished(state, watch)
@@ -192,6 +198,21 @@ def _cells(study: Study, budget: Budget, out: Path) -> list[Cell]:
     return cells
 
 
+def _chosen(
+    wanted: Mapping[str, Sequence[Cell]], patterns: Sequence[str]
+) -> dict[str, list[Cell]]:
+    names = [cell.name for of_study in wanted.values() for cell in of_study]
+    for pattern in patterns:
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"cells: no cell is named {pattern}; the first of {len(names)} is {names[0]}"
+            )
+    return {
+        study: [cell for cell in of_study if any(fnmatchcase(cell.name, p) for p in patterns)]
+        for study, of_study in wanted.items()
+    }
+
+
 def _file(study: Study, cell: Cell, out: Path) -> Path:
     return out / study.name / "cells" / f"{cell.name}.json"
 
@@ -220,7 +241,7 @@ def _results(study: Study, cells: Sequence[Cell], out: Path) -> list[Result]:
 def _jobs(
     studies: Sequence[Study],
     budget: Budget,
-    wanted: dict[str, list[Cell]],
+    wanted: Mapping[str, Sequence[Cell]],
     out: Path,
     trust: bool,
 ) -> list[Job]:
