@@ -22,8 +22,7 @@ from deltavae.cli.specified import specified_model
 from deltavae.data import data_layout
 from deltavae.latents import MeanFieldNormal
 from deltavae.run_folder import instantiate
-from deltavae.studies.arms import ARMS, OURS, PLANS, options, parts
-from deltavae.studies.settings import CHANNELS
+from deltavae.studies.arms import ARMS, OURS, PLANS, channels, options, parts
 
 REPETITIONS, LEAST = 9, 0.5
 
@@ -48,9 +47,9 @@ def step(arm: str, data: str, depth: int) -> Step:
 
 def fit_of_prior(data: str, depth: int) -> Step:
     """Return one step of fitting the δ-VAE's auxiliary prior after the training."""
-    rows, channels = options("cpu", data, depth, OURS)["size"], CHANNELS["cpu"]
-    prior = AuxiliaryPrior(rows, channels, parts("cpu", data, depth)[OURS]["aux_hidden"])
-    mu = torch.randn(1024, rows, channels)
+    rows, d = options("cpu", data, depth, OURS)["size"], channels("cpu", data)
+    prior = AuxiliaryPrior(rows, d, parts("cpu", data, depth)[OURS]["aux_hidden"])
+    mu = torch.randn(1024, rows, d)
     q = MeanFieldNormal(mu, torch.ones_like(mu), torch.zeros_like(mu))
 
     def step() -> None:

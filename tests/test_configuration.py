@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from deltavae.configuration import (
+    DEFAULT_CHANNELS,
     DEFAULT_RATE_BITS,
     ENCODERS,
     build_latents,
@@ -61,6 +62,21 @@ def test_contradictions_are_told(options, message):
         ladder_rate(8, 2, **options)
 
 
+def test_channels_are_few_by_default():
+    assert len(ladder_rate(28, delta_bits=20.0)) == 2
+    assert len(ladder_rate(28, delta_nats=5.0)) == 1
+    assert float(ladder_rate(14, delta_bits=40.0).max()) <= 0.8
+    assert len(ladder_rate(28, alpha="0.5:0.9")) == DEFAULT_CHANNELS
+    assert len(ladder_rate(28, delta_bits=20.0, alpha="0.5:0.9")) == DEFAULT_CHANNELS
+    with pytest.raises(ValueError, match="n must be at least 2"):
+        ladder_rate(1, delta_bits=20.0)
+    learned = {"class_path": "deltavae.latents.LearnableAR1"}
+    assert [build_latents(spec, n=32, delta_bits=100.0).d for spec in (PAIR, learned)] == [9, 9]
+    for name in ("Matern", "Independent", "Standard"):
+        pair = {"class_path": f"deltavae.latents.{name}"}
+        assert build_latents(pair, n=32).d == DEFAULT_CHANNELS
+
+
 def test_pairs_are_built_with_the_rate_asked_for():
     assert build_latents(PAIR, n=8, d=2, delta_bits=7.0).committed_rate == pytest.approx(
         bits_to_nats(7.0), rel=1e-9
@@ -97,6 +113,23 @@ def test_the_rate_as_given_is_told_only_where_the_rate_is_at_fault():
         build_latents(matern, n=8, d=2, delta_bits=3.0)
     with pytest.raises(ValueError, match=r"^delta_bits=9000.0: delta=6238.32 nats = 9000 bits is"):
         build_latents({**matern, "init_args": {}}, n=8, d=2, delta_bits=9000.0)
+
+
+def test_a_decoder_without_information_keeps_its_layers_if_asked():
+    latents = build_latents(PAIR, n=4, d=2, delta_bits=4.0)
+    parts = {"decoder": DECODER, "encoder": ENCODER}
+    full = instantiate(model_specification((1, 4, 4), 5, **parts, latents=latents))
+    zero = instantiate(model_specification((1, 4, 4), 5, decoder=DECODER, zero_channels=2))
+    alone = instantiate(model_specification((1, 4, 4), 5, decoder=DECODER))
+    names = {
+        name: set(model.decoder.state_dict()) for name, model in (("full", full), ("zero", zero))
+    }
+    assert names["full"] == names["zero"] > set(alone.decoder.state_dict())
+    assert (zero.latents, zero.encoder, zero.decoder.latent_shape) == (None, None, (4, 2))
+    x = torch.randint(0, 5, (3, 1, 4, 4), dtype=torch.uint8)
+    z = torch.zeros(3, 4, 2)
+    torch.testing.assert_close(zero(x).distortion, -zero.decoder.log_prob(x, z), rtol=0, atol=0)
+    assert zero.sample(2, generator=torch.Generator().manual_seed(0)).shape == (2, 1, 4, 4)
 
 
 def test_non_causal_encoder_opens_every_latent_to_every_pixel():

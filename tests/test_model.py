@@ -135,8 +135,8 @@ def test_parts_that_do_not_fit_are_refused():
     x, _ = batch()
     with pytest.raises(ValueError, match="both or neither"):
         DeltaVAE(bare.decoder, model.encoder)
-    with pytest.raises(ValueError, match="latent_shape must be None"):
-        DeltaVAE(model.decoder)
+    with pytest.raises(ValueError, match=r"latent_shape must be \(4, 2\), got None"):
+        DeltaVAE(bare.decoder, model.encoder, model.latents)
     with pytest.raises(ValueError, match="aux_prior must have shape None"):
         DeltaVAE(bare.decoder, aux_prior=model.aux_prior)
     with pytest.raises(ValueError, match="noise must be given"):

@@ -16,6 +16,7 @@ from deltavae.rates import (
     channels,
     committed_rate,
     committed_terms,
+    fewest_channels,
     gaussian_committed_rate,
     ladder,
     marginal_information,
@@ -216,6 +217,36 @@ def test_solve_alpha_hits_delta_or_names_the_smallest_d(log_delta, n, d, bounds)
     if least > d:
         with pytest.raises(ValueError, match=f"at least {least}$"):
             solve_alpha(delta, n, least - 1, bounds)
+
+
+@given(log_delta=st.floats(-6, 1.5), n=st.integers(2, 512), most=st.floats(0.05, 0.95))
+@settings(max_examples=80, deadline=None)
+def test_fewest_channels_keep_alpha_below_what_is_allowed(log_delta, n, most):
+    delta = 10**log_delta
+    d = fewest_channels(delta, n, most)
+    assert float(solve_alpha(delta, n, d).max()) <= most * (1 + 1e-9)
+    if d > 1:
+        assert committed_rate(most, n) * (d - 1) < delta
+
+
+def test_fewest_channels_take_a_whole_quotient_as_it_is():
+    for d in (1, 2, 7, 60):
+        assert fewest_channels(d * committed_rate(0.8, 28), 28) == d
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0, 8), "delta must be positive"),
+        ((math.inf, 8), "delta must be positive"),
+        ((1.0, 1), "n must be at least 2"),
+        ((1.0, 8, 1.0), r"most must be in \(0, 1\)"),
+        ((1e9, 8), "needs more than 65536 channels"),
+    ],
+)
+def test_impossible_channels_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fewest_channels(*arguments)
 
 
 def test_capacity_of_one_channel_is_the_stated_limit():

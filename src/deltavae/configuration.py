@@ -16,11 +16,12 @@ from torch import Tensor
 from deltavae.latents import AR1, ConditionalNormal, Latents, LearnableAR1, LearnedPrior, Standard
 from deltavae.likelihoods import default_likelihood
 from deltavae.nn.boxes import pixel_boxes, row_boxes
-from deltavae.rates import ladder, solve_alpha
+from deltavae.rates import fewest_channels, ladder, solve_alpha
 from deltavae.run_folder import import_class, specification
 from deltavae.units import bits_to_nats
 
 DEFAULT_RATE_BITS = 20.0
+DEFAULT_CHANNELS = 8  # where `fewest_channels` does not say
 
 ENCODERS = {
     "anti-causal": "deltavae.encoders.AntiCausalEncoder",
@@ -31,6 +32,9 @@ ENCODERS = {
 WHOLE_IMAGE = ("NonCausalEncoder", "NonCausalPixelSNAIL")
 
 NO_FLOOR: tuple[type[Latents], ...] = (Standard, LearnedPrior)  # pairs that commit no rate
+
+# In the place of a pair: the decoder alone; the decoder with its attention, to z = 0.
+WITHOUT_LATENTS = ("none", "zero")
 
 Spec = Mapping[str, Any]
 
@@ -58,7 +62,7 @@ def parse_alpha(text: str) -> tuple[float, float]:
 
 def ladder_rate(
     n: int,
-    d: int,
+    d: int | None = None,
     *,
     delta_bits: float | None = None,
     delta_nats: float | None = None,
@@ -68,7 +72,7 @@ def ladder_rate(
 
     Args:
         n: Latent steps.
-        d: Latent channels.
+        d: Latent channels; None: without alpha as few as `rates.fewest_channels` says, with it 8.
         delta_bits: Committed rate in bits per example.
         delta_nats: The same in nats; not together with delta_bits.
         alpha: "A" or "LO:HI"; with a rate the ladder is scaled to hit it.
@@ -80,7 +84,7 @@ def ladder_rate(
         ValueError: If nothing or too much is given, or a value is out of its range.
     """
     for name, value in (("n", n), ("d", d)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if delta_bits is not None and delta_nats is not None:
         raise ValueError("delta_bits and delta_nats: give one of them")
@@ -92,10 +96,12 @@ def ladder_rate(
     if nats is not None:
         asked = f"delta_nats={nats}" if delta_bits is None else f"delta_bits={delta_bits}"
         with _asked(asked):
+            if d is None:
+                d = fewest_channels(nats, n) if bounds is None else DEFAULT_CHANNELS
             return solve_alpha(nats, n=n, d=d, bounds=bounds)
     if bounds is None:
         raise ValueError("give delta_bits, delta_nats or alpha")
-    return ladder(*bounds, d)
+    return ladder(*bounds, DEFAULT_CHANNELS if d is None else d)
 
 
 @contextmanager
@@ -113,7 +119,7 @@ def build_latents(
     spec: Spec,
     *,
     n: int,
-    d: int,
+    d: int | None = None,
     delta_bits: float | None = None,
     alpha: str | None = None,
     trust: bool = False,
@@ -124,7 +130,7 @@ def build_latents(
         spec: Class and options of the pair.
         n: Rows of an event: so many latent steps, unless the pair has another arrangement
             (`Latents.steps`).
-        d: Latent channels.
+        d: Latent channels; None: of AR1 and LearnableAR1 as `ladder_rate` says, otherwise 8.
         delta_bits: Committed rate in bits per example; None: 20, or what alpha says.
         alpha: For AR1 and LearnableAR1 "A" or "LO:HI": the prior's coefficients, or the least;
             with delta_bits the ladder is scaled to hit it.
@@ -142,18 +148,19 @@ def build_latents(
         raise ValueError(f'latents must be a Latents, got "{spec["class_path"]}"')
     if delta_bits is not None and not delta_bits > 0:
         raise ValueError(f"delta_bits must be above 0, got {delta_bits}")
-    if alpha is not None:
-        if not issubclass(cls, AR1 | LearnableAR1):
-            name = cls.__name__
-            raise ValueError(f"alpha applies to AR1 and LearnableAR1 only, got it with {name}")
-        coefficients = ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist()
-        return cls(n, coefficients, **options)
     n = cls.steps(n, **options)
+    if issubclass(cls, AR1 | LearnableAR1):
+        if delta_bits is None and alpha is None:
+            delta_bits = DEFAULT_RATE_BITS
+        return cls(n, ladder_rate(n, d, delta_bits=delta_bits, alpha=alpha).tolist(), **options)
+    if alpha is not None:
+        raise ValueError(f"alpha applies to AR1 and LearnableAR1 only, got it with {cls.__name__}")
+    channels = DEFAULT_CHANNELS if d is None else d
     if cls in NO_FLOOR and delta_bits is None:
-        return cls.from_rate(0.0, n, d, **options)
+        return cls.from_rate(0.0, n, channels, **options)
     bits = DEFAULT_RATE_BITS if delta_bits is None else delta_bits
     with _asked(f"delta_bits={bits}"):
-        return cls.from_rate(bits_to_nats(bits), n, d, **options)
+        return cls.from_rate(bits_to_nats(bits), n, channels, **options)
 
 
 def model_specification(
@@ -165,6 +172,7 @@ def model_specification(
     latents: Latents | None = None,
     likelihood: Spec | None = None,
     aux_hidden: int = 64,
+    zero_channels: int = 0,
 ) -> dict[str, Any]:
     """Return the complete specification of an image model.
 
@@ -178,6 +186,8 @@ def model_specification(
         latents: The pair; None for the decoder alone.
         likelihood: Class and options; None: the default for the levels.
         aux_hidden: LSTM units of the auxiliary prior.
+        zero_channels: Without latents, channels of the z = 0 that the decoder reads, which then
+            keeps its attention; 0: the decoder alone.
 
     Returns:
         What `run_folder.instantiate` builds a `DeltaVAE` from.
@@ -190,7 +200,9 @@ def model_specification(
         if likelihood["class_path"] == "deltavae.likelihoods.Bernoulli":
             del known["levels"]  # always two
         pixel = _with(likelihood, **known)
-    latent_shape = None if latents is None else [latents.n, latents.d]
+    latent_shape = [shape[1], zero_channels] if zero_channels else None
+    if latents is not None:
+        latent_shape = [latents.n, latents.d]
     arguments: dict[str, Any] = {
         "decoder": _with(
             decoder,

@@ -68,7 +68,7 @@ class DeltaVAE(nn.Module):
         if (encoder is None) != (latents is None):
             raise ValueError("encoder and latents must be given both or neither")
         shape = None if latents is None else (latents.n, latents.d)
-        if decoder.latent_shape != shape:
+        if latents is not None and decoder.latent_shape != shape:
             raise ValueError(f"decoder.latent_shape must be {shape}, got {decoder.latent_shape}")
         if aux_prior is not None and tuple(aux_prior.loc.shape) != shape:
             raise ValueError(

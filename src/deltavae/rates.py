@@ -47,7 +47,7 @@ Alpha: TypeAlias = float | Sequence[float] | npt.NDArray[np.floating] | Tensor
 # Beyond this α the spacing of float64 below 1 costs more than 1e-9 of δ.
 ALPHA_MAX = 1.0 - 1e-6
 _SCALE_MAX = math.atanh(ALPHA_MAX)
-_LADDER_MAX = 1 << 16  # channels up to which the error of a ladder looks for a d that carries δ
+_CHANNELS_MAX = 1 << 16  # up to which a number of channels that carries δ is looked for
 
 
 def channels(alpha: Alpha) -> Float64[Tensor, " d"]:
@@ -283,6 +283,40 @@ def solve_alpha(
     return torch.tanh(math.exp(root) * shape)
 
 
+def fewest_channels(delta: float, n: int, most: float = 0.8) -> int:
+    """Count the channels over which ``delta`` has to be spread so that α stays moderate.
+
+    The fewer, the higher α, and the more the first bits above δ buy (`marginal_information`).
+
+    >>> fewest_channels(14.0, n=28)
+    2
+
+    Args:
+        delta: δ in nats per example, above 0.
+        n: Latent steps, at least 2.
+        most: The highest α allowed, in (0, 1).
+
+    Returns:
+        The smallest d with `solve_alpha` (delta, n, d) ≤ most.
+
+    Raises:
+        ValueError: If an argument leaves its range, or d would be above 65,536.
+    """
+    if not 0 < delta < math.inf:
+        raise ValueError(f"delta must be positive and finite, got {delta}")
+    if n < 2:
+        raise ValueError(f"n must be at least 2 to commit a rate, got {n}")
+    if not 0 < most < 1:
+        raise ValueError(f"most must be in (0, 1), got {most}")
+    d = math.ceil(delta / committed_rate(most, n) * (1 - 1e-12))  # a whole quotient is enough
+    if d > _CHANNELS_MAX:
+        raise ValueError(
+            f"delta={both_units(delta)} needs more than {_CHANNELS_MAX} channels at n={n} if no "
+            f"α is to be above {most:g}"
+        )
+    return d
+
+
 def _shape(d: int, bounds: tuple[float, float] | None) -> Float64[Tensor, " d"]:
     """The a_k of the family α_k = tanh(s a_k)."""
     if bounds is None:
@@ -304,5 +338,5 @@ def _capacity(n: int, d: int, bounds: tuple[float, float] | None) -> float:
 def _smallest_d(delta: float, n: int, bounds: tuple[float, float] | None) -> int:
     # The capacity grows with d, for the j-th largest |α| of a ladder does. At the limit of the
     # search the answer is a lower bound.
-    limit = 1 << 53 if bounds is None else _LADDER_MAX
+    limit = 1 << 53 if bounds is None else _CHANNELS_MAX
     return 1 + bisect_left(range(1, limit), delta, key=lambda d: _capacity(n, d, bounds))

@@ -27,6 +27,7 @@ KINDS = {
     "AR1": ("--delta-bits", "4"),
     "Standard": ("--latents", "Standard"),
     "none": ("--latents", "none"),
+    "zero": ("--latents", "zero"),
 }
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from deltavae import load
 from deltavae.cli.fit import _seed_process
+from deltavae.configuration import WITHOUT_LATENTS
 from deltavae.data import load_data
 from deltavae.decoders import GatedPixelCNN
 from deltavae.run_folder import instantiate
@@ -63,7 +64,7 @@ def test_run_folder_holds_what_is_promised(finished, kind):
     with (folder / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [3, 6, 9, 12]
-    assert ("rate_bits" in rows[0]) == (kind != "none")
+    assert ("rate_bits" in rows[0]) == (kind not in WITHOUT_LATENTS)
     page = (folder / "report.html").read_text()
     assert page.startswith("<!DOCTYPE html>")
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -75,7 +76,7 @@ def test_metrics_have_the_names_that_are_promised(finished, kind):
     assert set(metrics) == MEANS | {f"{name}_se" for name in MEANS} | FACTS | BESIDE
     null = {name for name, value in metrics.items() if value is None}
     null -= {"binarisation", "mean_rate_floor_bits", "current_committed_rate_bits"}
-    assert null == (OF_LATENTS if kind == "none" else set())
+    assert null == (OF_LATENTS if kind in WITHOUT_LATENTS else set())
     assert (metrics["examples"], metrics["dims"]) == (8, 16)
     assert metrics["train_seconds"] > 0
     rate = metrics["rate_bits"] or 0.0
@@ -101,7 +102,10 @@ def test_configuration_alone_rebuilds_the_model(finished, kind, tmp_path):
         shutil.copy(folder / name, tmp_path)
     model = load(tmp_path)
     assert isinstance(model.decoder, GatedPixelCNN)
-    assert type(model.latents).__name__ == {"none": "NoneType"}.get(kind, kind)
+    assert type(model.latents).__name__ == dict.fromkeys(WITHOUT_LATENTS, "NoneType").get(
+        kind, kind
+    )
+    assert (model.decoder.latent_shape is None) == (kind == "none")
     assert all(torch.equal(v, weights[n]) for n, v in model.state_dict().items())
     assert not model.training
 

@@ -112,8 +112,12 @@ def _explain_part(message: str, part: str, parser: Any) -> str:
     if missing:
         form = _FORMS.get(missing[1], "")
         return f"missing: {missing[1].replace('--', f'--{part}.')}, which this class needs{form}"
+    from deltavae.configuration import WITHOUT_LATENTS  # heavy
+
     shown = _shown(part, parser)
-    names = [name for name in _class_names(part) if shown.startswith("--") or name != "none"]
+    names = _class_names(part)
+    if not shown.startswith("--"):  # the argument PAIR of certify
+        names = [name for name in names if name not in WITHOUT_LATENTS]
     value = re.search(r"Given value: (.*)|(?:path string|class_path|Import path):? (\S+)", message)
     word = (value[1] or value[2]).strip("':") if value else ""
     got = f", got {word}{nearest(word, names)}" if word else ""
@@ -122,9 +126,9 @@ def _explain_part(message: str, part: str, parser: Any) -> str:
 
 def _class_names(part: str) -> list[str]:
     from deltavae.cli.fit_options import BASES  # heavy, and needed by fit only
-    from deltavae.configuration import ENCODERS
+    from deltavae.configuration import ENCODERS, WITHOUT_LATENTS
 
-    short = {"latents": ["none"], "encoder": list(ENCODERS)}.get(part, [])
+    short = {"latents": list(WITHOUT_LATENTS), "encoder": list(ENCODERS)}.get(part, [])
     return [*short, *(cls.__name__ for cls in _complete(BASES[part]))]
 
 

@@ -265,7 +265,7 @@ def _seed_process(seed: int, rank: int) -> None:
 def _introduce(model: DeltaVAE, data: Dataset, run: RunFolder) -> None:
     latents = model.latents
     if latents is None:
-        rate = "no latents"
+        rate = "no latents" if model.decoder.latent_shape is None else "no latents: z = 0"
     elif latents.floor == "mean":
         floor = nats_to_bits(latents.mean_rate_floor)
         rate = f"no δ, floor of a training batch's mean rate {floor:.3f} bits"

@@ -65,7 +65,7 @@ DERIVED = {
 
 def _components(
     decoder: Decoder,
-    latents: Literal["none"] | Latents = "none",
+    latents: Literal["none", "zero"] | Latents = "none",
     encoder: Literal["anti-causal", "non-causal"] | Encoder = "anti-causal",
     likelihood: Likelihood | None = None,
     objective: Objective | None = None,
@@ -75,7 +75,8 @@ def _components(
     Args:
         decoder: Autoregressive decoder p(x|z): GatedPixelCNN, or PixelSNAIL, which attends to all
             earlier pixels.
-        latents: Pair of posterior and prior; none: the decoder alone.
+        latents: Pair of posterior and prior; none: the decoder alone; zero: the decoder with its
+            attention to z = 0 for every x, the rival of the same layers.
             Gaussian × line of steps: AR1 (the paper's choice), LearnableAR1 (its α is learned
             above a floor), ARp, Matern, SquaredExponential.
             Gaussian × tiles, nested rows, a precision of your own: Grid, Tree, GaussianMarkov.
@@ -176,11 +177,12 @@ def _add_rate(group: Any) -> None:
     )
     group.add_argument(
         "--latent_channels",
-        type=whole(1),
-        default=8,
+        type=whole(1, optional=True),
         metavar="D",
         help="channels d of each latent step; there is one step per row of the image, or what "
-        "--latents has in its place: tiles (Grid), nested rows (Tree)",
+        "--latents has in its place: tiles (Grid), nested rows (Tree). By default as few as "
+        "commit δ with α ≤ 0.8 (AR1, LearnableAR1), where bits above δ are cheap; 8 with --alpha "
+        "and for other pairs",
     )
     group.add_argument(
         "--alpha",

@@ -284,7 +284,11 @@ def add_rate(parser: Any) -> None:
         help="latent steps; a model of images has one per row",
     )
     parser.add_argument(
-        "--d", type=whole(1), required=True, metavar="D", help="channels of each latent step"
+        "--d",
+        type=whole(1, optional=True),
+        metavar="D",
+        help="channels of each latent step; by default as few as commit δ with α ≤ 0.8, or 8 with "
+        "--alpha",
     )
     parser.add_argument(
         "--delta_bits",

@@ -67,6 +67,7 @@ example:
 AR(1) prior. Give δ to get α, or α to get δ.
 
 examples:
+  deltavae rate --n 32 --delta-bits 20
   deltavae rate --n 32 --d 8 --delta-bits 20
   deltavae rate --n 32 --d 8 --alpha 0.5:0.95 --json
   deltavae rate --n 32 --d 8 --alpha=-0.9
@@ -226,7 +227,7 @@ def _usage(command: str) -> str:
         "describe": "[CONFIG]",
         "certify": "PAIR --n N --d D (--delta-bits BITS | --delta-nats NATS)",
         "study": "NAME --out DIR",
-        "rate": "--n N --d D (--delta-bits BITS | --delta-nats NATS | --alpha A|LO:HI)",
+        "rate": "--n N (--delta-bits BITS | --delta-nats NATS | --alpha A|LO:HI)",
     }
     return f"deltavae {command} {needed.get(command, 'RUN')} [OPTIONS]"
 

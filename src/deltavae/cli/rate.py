@@ -10,15 +10,15 @@ from deltavae.units import nats_to_bits
 
 def rate(options: dict[str, Any]) -> int:
     """Print δ, α, the minimiser and what the first bits above δ buy."""
-    n, d = options["n"], options["d"]
+    n = options["n"]
     alpha = ladder_rate(
         n,
-        d,
+        options["d"],
         delta_bits=options["delta_bits"],
         delta_nats=options["delta_nats"],
         alpha=options["alpha"],
     )
-    nats = committed_rate(alpha, n)
+    d, nats = len(alpha), committed_rate(alpha, n)
     sigma, bought = minimiser(alpha, n), marginal_information(alpha, n)
     if options["json"]:
         values = {

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deltavae.configuration import ENCODERS, build_latents, model_specification
+from deltavae.configuration import ENCODERS, WITHOUT_LATENTS, build_latents, model_specification
 
 Options = dict[str, Any]
 
@@ -28,7 +28,7 @@ def specified_model(options: Options, shape: tuple[int, int, int], levels: int) 
     encoder = options["encoder"]
     if isinstance(encoder, str):
         encoder = {"class_path": ENCODERS[encoder]}
-    if options["latents"] != "none":
+    if options["latents"] not in WITHOUT_LATENTS:
         latents = build_latents(
             options["latents"],
             n=shape[1],
@@ -47,6 +47,7 @@ def specified_model(options: Options, shape: tuple[int, int, int], levels: int) 
         latents=latents,
         likelihood=options["likelihood"],
         aux_hidden=options["aux_hidden"],
+        zero_channels=(options["latent_channels"] or 1) if options["latents"] == "zero" else 0,
     )
 
 

@@ -49,7 +49,8 @@ class Decoder(nn.Module, ABC):
         event_shape: Shape of one example.
         positions: Number P of positions of the sequence.
         likelihood: The conditional distribution of one position.
-        latent_shape: Steps n and channels d of the latents; None for a decoder without latents.
+        latent_shape: Steps n and channels d of the latents; None for a decoder that reads none.
+            One that does reads z = 0 where it is given none: the same layers, no information.
         visible_from: For each latent step the first position (from 0) that may see it.
 
     Attributes:
@@ -97,6 +98,23 @@ class Decoder(nn.Module, ABC):
         Returns:
             Likelihood parameters of the P positions.
         """
+
+    def or_zero(
+        self, z: Float[Tensor, "b n d"] | None, batch: int
+    ) -> Float[Tensor, "b n d"] | None:
+        """Return the latents that are read: z = 0 where there are to be some and none are given.
+
+        Args:
+            z: Latents as the decoder reads them, or None.
+            batch: Number of events.
+
+        Returns:
+            z; zeros in its place for a decoder with a latent_shape; None for one without.
+        """
+        if z is not None or self.latent_shape is None:
+            return z
+        parameter = next(self.parameters())
+        return parameter.new_zeros(batch, *self.latent_shape)
 
     @abstractmethod
     def to_sequence(self, x: UInt8[Tensor, "b ..."]) -> UInt8[Tensor, "b p c"]:

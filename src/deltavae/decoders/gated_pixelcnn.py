@@ -33,7 +33,7 @@ class GatedPixelCNN(ImageDecoder):
     Args:
         image_shape: Channels, rows and columns (C, H, W).
         likelihood: The conditional distribution of a pixel.
-        latent_shape: Steps n and channels d of z; None: the decoder without latents.
+        latent_shape: Steps n and channels d of z; None: the decoder alone.
         latent_view: Which latents a pixel sees: "rows-above" those whose row, or box, has begun,
             "all" every one.
         channels: Width of either stack.
@@ -83,6 +83,7 @@ class GatedPixelCNN(ImageDecoder):
     ) -> Float[Tensor, "b p k"]:
         """Return the parameters of every pixel; see `Decoder.forward`."""
         weight = self.stack.embed_vertical.weight
+        z = self.or_zero(z, len(x))
         scaled = scale_image(x, self.likelihood.levels, weight.dtype)
         v, h = exactly(self.stack.embed, scaled, weight)
         v = as_autocast(v)  # rows above, seen through h: only h goes straight to the head
@@ -99,7 +100,7 @@ class GatedPixelCNN(ImageDecoder):
             self.stack,
             self.attention,
             self.head,
-            z,
+            self.or_zero(z, batch),
             seen=self.latents_seen,
             batch=batch,
             event_shape=self.event_shape,

@@ -24,7 +24,7 @@ class ImageDecoder(Decoder, ABC):
     Args:
         image_shape: Channels, rows and columns (C, H, W).
         likelihood: The conditional distribution of a pixel.
-        latent_shape: Steps n and channels d of z; None: the decoder without latents.
+        latent_shape: Steps n and channels d of z; None: the decoder alone.
         latent_view: Which latents a pixel sees: "rows-above" those whose row, or box, has begun,
             "all" every one.
         boxes: Top, left, height and width, in pixels, of what each latent step stands for, in the

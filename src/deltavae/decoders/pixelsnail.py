@@ -41,7 +41,7 @@ class PixelSNAIL(ImageDecoder):
     Args:
         image_shape: Channels, rows and columns (C, H, W).
         likelihood: The conditional distribution of a pixel.
-        latent_shape: Steps n and channels d of z; None: the decoder without latents.
+        latent_shape: Steps n and channels d of z; None: the decoder alone.
         latent_view: Which latents a pixel sees: "rows-above" those whose row, or box, has begun,
             "all" every one.
         channels: Width.
@@ -100,6 +100,7 @@ class PixelSNAIL(ImageDecoder):
     ) -> Float[Tensor, "b p k"]:
         """Return the parameters of every pixel; see `Decoder.forward`."""
         weight = self.stack.embed_left.weight
+        z = self.or_zero(z, len(x))
         scaled = scale_image(x, self.likelihood.levels, weight.dtype)
         image = with_coordinates(scaled).contiguous(memory_format=torch.channels_last)
         h = exactly(self.stack.embed, image, weight)
@@ -116,7 +117,7 @@ class PixelSNAIL(ImageDecoder):
             self.stack,
             self.latent_attention,
             self.head,
-            z,
+            self.or_zero(z, batch),
             seen=self.latents_seen,
             batch=batch,
             event_shape=self.event_shape,

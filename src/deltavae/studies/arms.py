@@ -1,7 +1,8 @@
 """The arms of `latents_against_decoder`: nets of level weights, steps of level time, tuning.
 
 Same weights: of the sizes of the auxiliary prior and the widths of the decoder alone those whose
-totals are nearest. Same time: the number of steps is the budget's minutes over the time of one
+totals are nearest. The same decoder: its attention to the latents included, which read z = 0 where
+there are none. Same time: the number of steps is the budget's minutes over the time of one
 step, measured in one run of one thread (`SECONDS`; benchmarks/step_times.py), so that a busy
 machine slows a training but does not shorten it; what fitting the auxiliary prior afterwards takes
 (`FIT_SECONDS`) is the δ-VAE's time too. Same tuning: for every arm the best learning rate
@@ -22,8 +23,8 @@ from deltavae.data import data_layout
 from deltavae.likelihoods import default_likelihood
 from deltavae.run_folder import instantiate
 from deltavae.studies.base import Budget
-from deltavae.studies.methods import delta_vae, without_latents
-from deltavae.studies.settings import CHANNELS, component, training
+from deltavae.studies.methods import delta_vae
+from deltavae.studies.settings import component, training
 
 OURS, SAME_DECODER, SAME_WEIGHTS = "δ-VAE", "same decoder", "same weights"
 ARMS = (OURS, SAME_DECODER, SAME_WEIGHTS)
@@ -92,6 +93,12 @@ FIT_SECONDS: Mapping[str, float] = {"digits": 0.004, "fashion_mnist": 0.0072, "c
 TUNED: Mapping[tuple[str, str], float] = {}
 
 
+def channels(budget: Budget, data: str) -> int:
+    """Return the δ-VAE's latent channels d."""
+    d: int = delta_vae(budget, data, RATE[data]).options["latent_channels"]
+    return d
+
+
 @cache
 def parts(budget: Budget, data: str, depth: int) -> dict[str, dict[str, Any]]:
     """Return the nets of every arm, as options of `fit`.
@@ -106,7 +113,7 @@ def parts(budget: Budget, data: str, depth: int) -> dict[str, dict[str, Any]]:
     """
     plan = PLANS[budget]
     layout = data_layout(data, size=training(budget, data).get("size"))
-    shape, d = layout.shape, CHANNELS[budget]
+    shape, d = layout.shape, channels(budget, data)
     likelihood = default_likelihood(shape[0], layout.levels)
     n = shape[1]
 
@@ -127,7 +134,7 @@ def parts(budget: Budget, data: str, depth: int) -> dict[str, dict[str, Any]]:
 
     @cache
     def alone(width: int) -> int:
-        return weights(decoder(width), **known, latent_shape=None)
+        return weights(decoder(width), **known, latent_shape=(n, d))
 
     widths = range(plan.channels, 3 * plan.channels)
     gap, hidden, width = min(
@@ -163,14 +170,16 @@ def options(budget: Budget, data: str, depth: int, arm: str) -> dict[str, Any]:
         The options.
     """
     shared = training(budget, data)
-    method = delta_vae(budget, RATE[data]) if arm == OURS else without_latents()
+    latents = delta_vae(budget, data, RATE[data]).options
+    if arm != OURS:
+        latents = {"latents": "zero", "latent_channels": latents["latent_channels"]}
     seconds = 60.0 * PLANS[budget].minutes
     if arm == OURS:
         seconds -= shared["prior_steps"] * FIT_SECONDS[data]
     steps = max(1.0, seconds / SECONDS[data, depth][arm])
     per_epoch = _train_images(data, shared.get("holdout", 0)) // shared["batch_size"]
     nets = parts(budget, data, depth)[arm]
-    return {**shared, **method.options, **nets, "epochs": round(steps) / per_epoch}
+    return {**shared, **latents, **nets, "epochs": round(steps) / per_epoch}
 
 
 def _train_images(data: str, holdout: int) -> int:

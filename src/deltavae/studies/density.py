@@ -99,7 +99,7 @@ class Density(Study):
 
 
 def _cell(budget: Budget, data: str, decoder: str, latents: bool, seed: int) -> Cell:
-    method = delta_vae(budget, RATES[budget][data]) if latents else without_latents()
+    method = delta_vae(budget, data, RATES[budget][data]) if latents else without_latents()
     labels = {"data": data, "decoder": decoder, "method": method.name}
     return cell(
         f"{data}-{decoder.lower()}-{method.label}",

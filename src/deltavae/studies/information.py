@@ -2,7 +2,7 @@
 
 At R = δ the information is zero. What lies above the floor is bought at the margin: with the
 posterior's scale at the minimiser, R = δ + ½ Σ_k μ_kᵀ Λ_k μ_k. So δ should be committed where
-information is cheap afterwards. Tried here, at one δ, against the default:
+information is cheap afterwards. Tried here, at one δ, against a reference of d channels:
 
     channels d     few channels with high α: a slow signal costs little and is seen n times;
                    many with low α: little noise to overcome in each; in closed form the first
@@ -11,8 +11,13 @@ information is cheap afterwards. Tried here, at one δ, against the default:
     plain units    the posterior in its own units in place of the minimiser's
     attention      from every pixel to the latents after every layer, with more heads
     lagging        the encoder ahead of the decoder at first
+    z = 0          no latents, but the decoder's attention to them: what its layers are worth
     decoders       PixelSNAIL, and with dropout, which weakens it: the last resort; for each kind
-                   of decoder a default and the decoder alone, compared within the kind
+                   of decoder a reference and the decoder alone, compared within the kind; on the
+                   first data set only
+
+Whether z is used at all differs from seed to seed, most on CIFAR-10: there the numbers of channels
+have twice the seeds (declared after the first three of all).
 
 Judged by the auxiliary bound on images held out of training, seed by seed, and by the lower bound
 on I(x;z); the test images stand beside, and choose nothing.
@@ -25,13 +30,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deltavae.configuration import ladder_rate
+from deltavae.configuration import WITHOUT_LATENTS, ladder_rate
 from deltavae.data import data_layout
 from deltavae.figures import scatter_with_errors
 from deltavae.rates import marginal_information
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
 from deltavae.studies.density import DECODERS
-from deltavae.studies.methods import ABOUT_RATE, lagging
+from deltavae.studies.methods import ABOUT_RATE, delta_vae, lagging
 from deltavae.studies.settings import (
     CHANNELS,
     DATA,
@@ -61,8 +66,7 @@ from deltavae.studies.summaries import (
 from deltavae.studies.tables import Table
 
 RATE: Mapping[Budget, float] = {"smoke": 5.0, "cpu": 10.0, "paper": 20.0}  # δ in bits
-DEFAULT = "default"
-ALONE = "decoder alone"
+ALONE, ZERO = "decoder alone", "z = 0"
 BUYS = "first bit buys"
 SENSIBLE, GOAL = 0.25, 0.5  # of δ
 
@@ -73,10 +77,11 @@ class Information(Study):
     name = "information"
     title = "Information, not only rate"
     description = (
-        "One committed rate, many ways to commit it. Differences are to the default with the same "
-        "kind of decoder, over paired seeds; I(x;z) is a lower bound, aux rate an upper one. The "
-        "default has its posterior in units of the minimiser (the decoder reads z/σ*) and equal α "
-        f"in all channels. {ABOUT_RATE}"
+        "One committed rate, many ways to commit it. Differences are to the reference with the "
+        "same kind of decoder, over paired seeds; I(x;z) is a lower bound, aux rate an upper one. "
+        "The posterior is in units of the minimiser (the decoder reads z/σ*) but in plain units, "
+        "the channels have equal α but in the ladder; what is not named is the reference's. "
+        f"{ABOUT_RATE}"
     )
 
     def cells(self, budget: Budget) -> list[Cell]:
@@ -88,9 +93,10 @@ class Information(Study):
                 seed,
                 _options(budget, data, options),
             )
-            for seed in range(SEEDS[budget])
+            for seed in range(2 * SEEDS[budget])
             for data in DATA[budget]
-            for (kind, setting), options in settings(budget).items()
+            for (kind, setting), options in settings(budget, data).items()
+            if seed < SEEDS[budget] or (data, kind, setting) in again(budget)
         ]
 
     def findings(self, results: Sequence[Result], budget: Budget) -> Findings:
@@ -101,7 +107,7 @@ class Information(Study):
             if not found:
                 continue
             split = "val" if all(result.val for result in found) else "test"
-            compared = _compare(found, split)
+            compared = _compare(found, split, reference(budget))
             tables[f"settings-{data}"] = _table(data, compared, split)
             text.append(_text(data, compared, split))
             panels.append({_label(budget, *c.which): c.point for c in compared if c.point})
@@ -112,7 +118,7 @@ class Information(Study):
             figures["information"] = scatter_with_errors(
                 *panels,
                 xlabels=xlabels,
-                ylabel="auxiliary bound − that of the default, bits/dim",
+                ylabel="auxiliary bound − that of the reference, bits/dim",
                 caps=caps,
             )
         return Findings(tables=tables, figures=figures, text="\n\n".join(text))
@@ -138,8 +144,41 @@ def main_kind(budget: Budget) -> str:
     return next(kind for kind, decoder in kinds(budget).items() if decoder == own)
 
 
-def settings(budget: Budget) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the options of a budget by kind of decoder and setting; without latents too."""
+def reference(budget: Budget) -> str:
+    """Return the setting that the others are compared with."""
+    return _channels(CHANNELS[budget])
+
+
+def default(budget: Budget, data: str) -> str:
+    """Return the setting that `fit` takes by itself: its number of channels."""
+    return _channels(delta_vae(budget, data, RATE[budget]).options["latent_channels"])
+
+
+def again(budget: Budget) -> set[tuple[str, str, str]]:
+    """Return data, decoder and setting of what has twice the seeds."""
+    d, own = CHANNELS[budget], main_kind(budget)
+    names = {ALONE, ZERO, *(_channels(k) for k in (1, d // 2, d, 2 * d)), _ladder(d)}
+    return {("cifar10", own, name) for name in names} if budget == "cpu" else set()
+
+
+def _channels(d: int) -> str:
+    return "1 channel" if d == 1 else f"{d} channels"
+
+
+def _ladder(d: int) -> str:
+    return f"{d} channels, ladder"
+
+
+def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the options by kind of decoder and setting; without latents too.
+
+    Args:
+        budget: The budget.
+        data: One of its DATA; only on the first there are kinds of decoder but its own.
+
+    Returns:
+        Options of `fit`.
+    """
     d, bits = CHANNELS[budget], RATE[budget]
 
     def committed(channels: int, units: bool = True, **options: Any) -> dict[str, Any]:
@@ -150,23 +189,24 @@ def settings(budget: Budget) -> dict[tuple[str, str], dict[str, Any]]:
     decoder = kinds(budget)[own]
     close = {**decoder, "init_args": {**decoder["init_args"], "attend_every": 1, "heads": 4}}
     tried = {
-        DEFAULT: committed(d),
+        reference(budget): committed(d),
         ALONE: {"latents": "none"},
+        ZERO: {"latents": "zero", "latent_channels": d},
         "plain units": committed(d, units=False),
-        f"{2 * d} channels": committed(2 * d),
-        "1 channel": committed(1),
-        f"{d} channels, ladder": committed(d, alpha="0.3:0.95"),
+        _channels(2 * d): committed(2 * d),
+        _channels(1): committed(1),
+        _ladder(d): committed(d, alpha="0.3:0.95"),
     }
     if budget != "smoke":
         tried |= {
-            f"{d // 2} channels": committed(d // 2),
+            _channels(d // 2): committed(d // 2),
             "attention after every layer": committed(d, decoder=close),
             "lagging inference": committed(d, lagging=lagging(budget)),
         }
     chosen = {(own, setting): options for setting, options in tried.items()}
     for kind, other in kinds(budget).items():
-        if kind != own:
-            chosen[kind, DEFAULT] = committed(d, decoder=other)
+        if kind != own and data == DATA[budget][0]:
+            chosen[kind, reference(budget)] = committed(d, decoder=other)
             chosen[kind, ALONE] = {"latents": "none", "decoder": other}
     return chosen
 
@@ -182,7 +222,7 @@ def setting_options(budget: Budget, data: str, setting: str) -> dict[str, Any]:
     Returns:
         The options, but for the seed.
     """
-    return _options(budget, data, settings(budget)[main_kind(budget), setting])
+    return _options(budget, data, settings(budget, data)[main_kind(budget), setting])
 
 
 def _options(budget: Budget, data: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,22 +232,23 @@ def _options(budget: Budget, data: str, chosen: Mapping[str, Any]) -> dict[str, 
 def _label(budget: Budget, kind: str, setting: str) -> str:
     if kind == main_kind(budget):
         return setting
-    return kind if setting == DEFAULT else f"{kind}, {setting}"
+    return kind if setting == reference(budget) else f"{kind}, {setting}"
 
 
 @dataclass(frozen=True)
 class _Compared:
-    # A setting, and how it differs from its kind's default on the split that judges and on test.
+    # A setting, and how it differs from its kind's reference on the split that judges and on test.
     which: tuple[str, str]
     results: Sequence[Result]
     judged: Interval | None
     test: Interval | None
     verdict: Verdict
+    is_reference: bool
 
     @property
     def point(self) -> tuple[list[Interval], list[Interval]] | None:
         said = metric(self.results, "mutual_information_bits") or _NOTHING
-        height = _NOTHING if self.which[1] == DEFAULT else self.judged
+        height = _NOTHING if self.is_reference else self.judged
         return None if height is None else ([said], [height])
 
     @property
@@ -222,22 +263,29 @@ _NOTHING = Interval(0.0, 0.0, 0.0, 0.0, 1)
 
 def _bound(results: Sequence[Result], split: str) -> dict[int, float]:
     # The bound that is compared: the auxiliary one, or without latents the exact figure.
-    alone = results[0].cell.labels["setting"] == ALONE
-    return by_seed(results, "elbo_bpd" if alone else "aux_elbo_bpd", split)
+    exact = results[0].cell.labels["setting"] in (ALONE, ZERO)
+    return by_seed(results, "elbo_bpd" if exact else "aux_elbo_bpd", split)
 
 
-def _compare(results: Sequence[Result], split: str) -> list[_Compared]:
+def _compare(results: Sequence[Result], split: str, reference: str) -> list[_Compared]:
     groups = by_labels(results, "decoder", "setting")
 
-    def against_default(which: tuple[Any, ...], on: str) -> Interval | None:
-        default = groups.get((which[0], DEFAULT))
-        if which[1] == DEFAULT or default is None:
+    def against(which: tuple[Any, ...], on: str) -> Interval | None:
+        base = groups.get((which[0], reference))
+        if which[1] == reference or base is None:
             return None
-        return difference(_bound(groups[which], on), _bound(default, on))
+        return difference(_bound(groups[which], on), _bound(base, on))
 
-    judged = [against_default(which, split) for which in groups]
+    judged = [against(which, split) for which in groups]
     return [
-        _Compared((which[0], which[1]), found, one, against_default(which, "test"), verdict)
+        _Compared(
+            (which[0], which[1]),
+            found,
+            one,
+            against(which, "test"),
+            verdict,
+            which[1] == reference,
+        )
         for (which, found), one, verdict in zip(
             groups.items(), judged, verdicts(judged, "better", "worse"), strict=True
         )
@@ -264,8 +312,8 @@ def _table(data: str, compared: Sequence[_Compared], split: str) -> Table:
         [*columns, *bits, "I/δ ≥", *bounds, "p (Holm)", "verdict", *COST],
         rows,
         f"{data}: mean over seeds ± standard error over seeds. Held out, test: the auxiliary "
-        "bound, or the exact figure of the decoder alone, bits/dim; the differences are to the "
-        f"default with the same decoder, seed by seed. Verdict: on {judge}, two-sided t-tests, "
+        "bound, or without latents the exact figure, bits/dim; the differences are to the "
+        f"reference with the same decoder, seed by seed. Verdict: on {judge}, two-sided t-tests, "
         "p < 0.05 after Holm's correction over this table; – with fewer than two seeds. Rates and "
         f"I(x;z) on test images. {BUYS}: bits of information for the first bit of rate above δ, "
         "by a mean constant over the rows in the best channel, in closed form "
@@ -279,7 +327,7 @@ def _table(data: str, compared: Sequence[_Compared], split: str) -> Table:
 
 def _bought(results: Sequence[Result]) -> float | None:
     options = results[0].cell.options
-    if options["latents"] == "none":
+    if options["latents"] in WITHOUT_LATENTS:
         return None
     n = data_layout(options["data"], size=options.get("size")).shape[1]
     alpha = ladder_rate(
@@ -302,7 +350,7 @@ def _text(data: str, compared: Sequence[_Compared], split: str) -> str:
     if not tested:
         told.append("no verdict, which takes two seeds.")
     else:
-        told.append(f"after Holm's correction over {len(tested)} differences to the default,")
+        told.append(f"after Holm's correction over {len(tested)} differences to the reference,")
         told += [
             f"{text}: {names(one for one in tested if one.verdict.text == text) or 'none'}."
             for text in ("better", "worse", "level")

@@ -4,16 +4,21 @@ Three arms per data set and depth of the decoder (`arms`), trained for the same 
 own best learning rate:
 
     δ-VAE         the decoder with latents, encoder and auxiliary prior
-    same decoder  that decoder alone; fewer weights, more steps
-    same weights  the decoder alone, widened until it has the δ-VAE's number of weights, all of
-                  its parts counted, within 2 %
+    same decoder  that decoder, its attention to the latents included, with z = 0 for every
+                  image; fewer weights, more steps
+    same weights  the same, widened until it has the δ-VAE's number of weights, all of its parts
+                  counted, within 2 %
+
+Both rivals keep the attention because layers alone can be worth as much as what latents say
+(`information`): a win over them is one of information.
 
 Same seed: same order of images and, for the same decoder, the same initial weights. What is
 compared: the δ-VAE's auxiliary bound, and its importance-weighted form, against the exact figure
 of the decoder alone, seed by seed, Student's 95 % interval. Declared beforehand as the answer: the
 auxiliary bound against the arm of the same weights, at the depth of each data set that is tuned.
 Power: how many seeds a paired t-test needs to see WIN bits/dim with probability 0.8, from the
-differences of pilots: the study `information`'s default and decoder alone.
+differences of pilots: of the study `information` the number of channels that is the default of
+`fit`, and z = 0.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, Table 1 (level, not better),
 https://arxiv.org/abs/1901.03416
@@ -33,7 +38,7 @@ from deltavae.studies.arms import (
     options,
 )
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
-from deltavae.studies.information import ALONE, DEFAULT, setting_options
+from deltavae.studies.information import ZERO, default, setting_options
 from deltavae.studies.methods import ABOUT_UNITS
 from deltavae.studies.settings import SEEDS, cell
 from deltavae.studies.statistics import Interval, mean, paired_power, seeds_needed
@@ -62,8 +67,9 @@ class LatentsAgainstDecoder(Study):
     name = "latents-against-decoder"
     title = "Can latents beat their own decoder?"
     description = (
-        "Three arms, the same training time each: the δ-VAE, its decoder alone, and a wider "
-        "decoder alone with as many weights as all parts of the δ-VAE together. Bits/dim of test "
+        "Three arms, the same training time each: the δ-VAE; its decoder with z = 0 for every "
+        "image, all layers kept; and a wider one of that kind with as many weights as all parts "
+        "of the δ-VAE together. Bits/dim of test "
         "images; a difference below 0 means that the latents win. Declared beforehand as the "
         f"answer: {BOUNDS[PRIMARY[1]]} against {PRIMARY[0]}, at each data set's first depth. "
         f"{ABOUT_UNITS} The learning rate is tuned for every arm by itself."
@@ -116,7 +122,7 @@ class LatentsAgainstDecoder(Study):
 
 
 def _pilot(budget: Budget, data: str, arm: str, seed: int) -> Cell:
-    chosen = setting_options(budget, data, DEFAULT if arm == OURS else ALONE)
+    chosen = setting_options(budget, data, default(budget, data) if arm == OURS else ZERO)
     name = f"pilot-{data}-{'delta-vae' if arm == OURS else 'decoder'}"
     return cell(name, {"role": PILOT, "data": data, "arm": arm}, seed, chosen)
 
@@ -219,9 +225,10 @@ def _power(pilots: Sequence[Result], plan: Plan) -> Table:
     return Table(
         [*columns, "power with these"],
         rows,
-        "Standard deviation of the differences of shorter pilots, bits/dim (the default and the "
-        f"decoder alone of `information`); pairs that a t-test needs to see {WIN} bits/dim with "
-        "probability 0.8 at the level 0.05; the probability with as many as were run.",
+        "Standard deviation of the differences of shorter pilots, bits/dim (of `information` the "
+        "default number of channels, and z = 0); pairs that a t-test needs to see "
+        f"{WIN} bits/dim with probability 0.8 at the level 0.05; the probability with as many as "
+        "were run.",
         {"standard deviation": 4},
     )
 

@@ -2,8 +2,9 @@
 
 All share data, nets, batches, length and learning rate (`settings`); a method says which pair of
 posterior and prior and which objective. Its target is a number of bits per image where it takes
-one, or the weight β of the rate. The δ-VAE comes twice, with the same d channels, of the same α in
-the budgets "smoke" and "cpu", of the recipe's ladder in "paper":
+one, or the weight β of the rate. The δ-VAE comes twice, with the same channels: in the budgets
+"smoke" and "cpu" as few as commit δ with α ≤ 0.8, the default of `fit` (`rates.fewest_channels`;
+the study `information` shows why), in "paper" those of the recipe, with its ladder:
 
     δ-VAE               posterior in units of the minimiser, z/σ* to the decoder: this project's
     δ-VAE, plain units  the posterior as it is, z to the decoder: the paper's
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deltavae.rates import fewest_channels
 from deltavae.studies.base import Budget
 from deltavae.studies.settings import (
     ANNEALING,
@@ -24,14 +26,16 @@ from deltavae.studies.settings import (
     LADDER,
     TARGETS,
     component,
+    rows,
     steps,
 )
+from deltavae.units import bits_to_nats
 
 DELTA_VAE, PLAIN = "δ-VAE", "δ-VAE, plain units"
 ABOUT_UNITS = (
     "The δ-VAE's posterior is in units of the minimiser (the decoder reads z/σ*) unless plain "
-    "units, the paper's, are named; δ is spread over channels of equal α, in the budget paper "
-    "over the paper's ladder."
+    "units, the paper's, are named; δ is spread over as few channels as carry it with α ≤ 0.8, "
+    "in the budget paper over the paper's ladder."
 )
 ABOUT_RATE = "All share one learning rate, tuned for none."
 BETAS: Mapping[Budget, tuple[float, ...]] = {
@@ -65,15 +69,13 @@ class Method:
         return self.slug if self.target is None else f"{self.slug}-{self.target:g}"
 
 
-def delta_vae(
-    budget: Budget, bits: float, *, channels: int | None = None, minimiser_units: bool = True
-) -> Method:
+def delta_vae(budget: Budget, data: str, bits: float, *, minimiser_units: bool = True) -> Method:
     """Return the δ-VAE: a mean-field Gaussian and an AR(1) prior.
 
     Args:
         budget: The budget.
+        data: One of its DATA.
         bits: Committed rate δ.
-        channels: Latent channels d; None: the budget's.
         minimiser_units: Whether the posterior is in units of the minimiser.
 
     Returns:
@@ -82,10 +84,11 @@ def delta_vae(
     options = {
         "latents": component("latents.AR1", minimiser_units=minimiser_units),
         "delta_bits": bits,
-        "latent_channels": CHANNELS[budget] if channels is None else channels,
     }
-    if LADDER[budget] is not None:
-        options["alpha"] = LADDER[budget]
+    if LADDER[budget] is None:
+        options["latent_channels"] = fewest_channels(bits_to_nats(bits), rows(budget, data))
+    else:
+        options |= {"latent_channels": CHANNELS[budget], "alpha": LADDER[budget]}
     name, slug = (DELTA_VAE, "delta-vae") if minimiser_units else (PLAIN, "delta-vae-plain")
     return Method(name, slug, options, bits, "bits")
 
@@ -97,7 +100,8 @@ def without_latents() -> Method:
 
 def rivals(budget: Budget) -> list[Method]:
     """Return the methods with latents but the δ-VAE of this project, at a budget's targets."""
-    methods = [delta_vae(budget, bits, minimiser_units=False) for bits in TARGETS[budget]]
+    data = DATA[budget][0]
+    methods = [delta_vae(budget, data, bits, minimiser_units=False) for bits in TARGETS[budget]]
     methods += _without_target(budget)
     for bits in TARGETS[budget]:
         methods += _aimed_at(bits, CHANNELS[budget], GAINS[budget])

@@ -117,7 +117,8 @@ class RateDistortion(Study):
 
 def methods(budget: Budget) -> list[Method]:
     """Return all methods of a budget, the δ-VAE first."""
-    ours = [delta_vae(budget, bits) for bits in TARGETS[budget]]
+    data = DATA[budget][0]
+    ours = [delta_vae(budget, data, bits) for bits in TARGETS[budget]]
     return [*ours, without_latents(), *rivals(budget)]
 
 

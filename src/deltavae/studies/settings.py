@@ -28,7 +28,7 @@ Options = dict[str, Any]
 
 PAPER = "l8-h128-a2-low"  # the recipe of the budget "paper": the middle one of Table 6
 SEEDS: Mapping[Budget, int] = {"smoke": 1, "cpu": 3, "paper": 3}
-CHANNELS: Mapping[Budget, int] = {  # latent channels d
+CHANNELS: Mapping[Budget, int] = {  # latent channels d; of the δ-VAE `methods.delta_vae`'s
     "smoke": 2,
     "cpu": 4,
     "paper": RECIPES[PAPER]["latent_channels"],
@@ -136,6 +136,19 @@ def steps(budget: Budget, data: str) -> int:
     batch_size: int = options["batch_size"]
     images = data_layout(data, holdout=options["holdout"]).training_images
     return max(1, round(epochs * (images // batch_size)))
+
+
+def rows(budget: Budget, data: str) -> int:
+    """Count the rows of an image: the latent steps n.
+
+    Args:
+        budget: The budget.
+        data: One of the budget's DATA.
+
+    Returns:
+        Rows in pixels.
+    """
+    return data_layout(data, size=SIZES[budget].get(data)).shape[1]
 
 
 def nets(budget: Budget) -> Options:
