@@ -200,6 +200,7 @@ def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]
     if budget != "smoke":
         tried |= {
             _channels(d // 2): committed(d // 2),
+            f"{_channels(d // 2)}, plain units": committed(d // 2, units=False),
             "attention after every layer": committed(d, decoder=close),
             "lagging inference": committed(d, lagging=lagging(budget)),
         }
