@@ -143,6 +143,37 @@ def test_half_precision_is_lifted_and_half_modules_keep_their_constants():
     assert moved.alpha.device.type == "meta"
 
 
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_by_innovations_every_direction_of_the_output_costs_the_same(n):
+    latents = AR1(n, [0.5, -0.8, 0.9999], minimiser_units=True, innovations=True)
+    params = seeded(5, n, 6)
+    q = latents.posterior(params)
+    mean, raw = params.chunk(2, dim=-1)
+    g = 10 * torch.tanh(raw / 10)
+    cost = 0.5 * (torch.expm1(2 * g) - 2 * g + mean.square()).sum(dim=(1, 2))
+    torch.testing.assert_close(latents.rate(q), latents.committed_rate + cost)
+    torch.testing.assert_close(latents.rate(q), textbook(latents, q), rtol=1e-9, atol=1e-9)
+    z = q.sample(torch.zeros_like(q.mu))
+    torch.testing.assert_close(latents.to_decoder(z) * latents.sigma_star, q.mu)
+
+
+def test_innovations_run_from_the_last_step_to_the_first():
+    n, alpha = 6, [0.7, -0.4]
+    latents = AR1(n, alpha, innovations=True)
+
+    def means(m):
+        return latents.posterior(torch.cat([m, torch.zeros_like(m)], dim=-1)).mu[0]
+
+    jacobian = torch.autograd.functional.jacobian(means, torch.zeros(1, n, 2, dtype=torch.float64))
+    for k, a in enumerate(alpha):
+        made = jacobian[:, k, 0, :, k]  # of μ_t by m_s
+        assert (made.tril(-1) == 0).all()  # z_t knows nothing of what is read before step t
+        assert (made.triu().abs() > 0).sum() == n * (n + 1) / 2
+        steps = torch.arange(n)
+        torch.testing.assert_close(made @ made.T, a ** (steps[:, None] - steps).abs().double())
+        assert (jacobian[:, k, 0, :, 1 - k] == 0).all()
+
+
 def test_units_of_the_minimiser():
     params = seeded(2, 7, 6)
     plain, units = AR1(7, ALPHA), AR1(7, ALPHA, minimiser_units=True)

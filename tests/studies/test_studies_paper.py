@@ -355,6 +355,7 @@ def test_the_numbers_of_channels_have_twice_the_seeds_on_cifar():
         ZERO,
         "1 channel",
         "2 channels",
+        "2 channels, innovations",
         "4 channels",
         "8 channels",
         "4 channels, ladder",

@@ -9,8 +9,8 @@ plus two sums that cannot be negative (`whitened`):
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.1,
 https://arxiv.org/abs/1901.03416
-Deviations: form (1) in the place of the textbook's; the option ``minimiser_units``; g is bounded
-(`scale`).
+Deviations: form (1) in the place of the textbook's; the options ``minimiser_units`` and
+``innovations``; g is bounded (`scale`).
 """
 
 from typing import Any, final
@@ -31,6 +31,7 @@ class AR1(WhitenedPair):
         n: Latent steps, at least 1; one step commits nothing.
         alpha: α per channel, in (−1, 1); a number for one channel.
         minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
+        innovations: Whether the mean is given by innovations (`whitened`); z/σ* as before.
 
     Attributes:
         alpha: α per channel, float64.
@@ -42,9 +43,11 @@ class AR1(WhitenedPair):
     alpha: Float64[Tensor, " d"]
     proof = "closed form: δ = ½ Σ_k [(n − 2) ln(1 + α_k²) − ln(1 − α_k²)]; 0 at n = 1"
 
-    def __init__(self, n: int, alpha: Alpha, minimiser_units: bool = False) -> None:
+    def __init__(
+        self, n: int, alpha: Alpha, minimiser_units: bool = False, innovations: bool = False
+    ) -> None:
         floor = committed_rate(alpha, n), committed_terms(alpha, n), minimiser(alpha, n)
-        super().__init__(*floor, minimiser_units)
+        super().__init__(*floor, minimiser_units, innovations)
         self.register_buffer("alpha", channels(alpha), persistent=False)
 
     @classmethod
@@ -55,6 +58,7 @@ class AR1(WhitenedPair):
         d: int,
         bounds: tuple[float, float] | None = None,
         minimiser_units: bool = False,
+        innovations: bool = False,
     ) -> "AR1":
         """Build the pair whose committed rate is ``delta``.
 
@@ -64,11 +68,12 @@ class AR1(WhitenedPair):
             d: Latent channels, at least 1.
             bounds: None for equal α; (lo, hi) for a ladder, scaled as in `rates.solve_alpha`.
             minimiser_units: As in the constructor.
+            innovations: As in the constructor.
 
         Returns:
             The pair.
         """
-        return cls(n, solve_alpha(delta, n, d, bounds), minimiser_units)
+        return cls(n, solve_alpha(delta, n, d, bounds), minimiser_units, innovations)
 
     def config(self) -> dict[str, Any]:
         """Return plain arguments that rebuild the pair exactly."""
@@ -76,6 +81,7 @@ class AR1(WhitenedPair):
             "n": self.n,
             "alpha": self.alpha.tolist(),
             "minimiser_units": self.minimiser_units,
+            "innovations": self.innovations,
         }
 
     @property

@@ -58,6 +58,7 @@ class LearnableAR1(WhitenedPair):
         alpha: α per channel at the floor, from which |α| can only grow, |α| ≤ 1 − 1e-6; a number
             for one channel. Training starts a little above.
         minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
+        innovations: Whether the mean is given by innovations (`whitened`); z/σ* as before.
 
     Attributes:
         least_alpha: The given α, float64.
@@ -77,14 +78,16 @@ class LearnableAR1(WhitenedPair):
         "value at the least |α_k| that can be learned"
     )
 
-    def __init__(self, n: int, alpha: Alpha, minimiser_units: bool = False) -> None:
+    def __init__(
+        self, n: int, alpha: Alpha, minimiser_units: bool = False, innovations: bool = False
+    ) -> None:
         if n < 2:
             raise ValueError(f"n must be at least 2 for alpha to matter, got {n}")
         least = channels(alpha)
         if float(least.abs().max()) > ALPHA_MAX:
             raise ValueError(f"alpha must lie within ±(1 - 1e-6), got {least.tolist()}")
         floor = committed_rate(least, n), committed_terms(least, n), minimiser(least, n)
-        super().__init__(*floor, minimiser_units)
+        super().__init__(*floor, minimiser_units, innovations)
         room = (math.atanh(ALPHA_MAX) - least.abs().atanh()).clamp(min=0)
         self.register_buffer("least_alpha", least, persistent=False)
         self.register_buffer("_room", room, persistent=False)
@@ -100,6 +103,7 @@ class LearnableAR1(WhitenedPair):
         d: int,
         bounds: tuple[float, float] | None = None,
         minimiser_units: bool = False,
+        innovations: bool = False,
     ) -> "LearnableAR1":
         """Build the pair whose rate is at least ``delta`` whatever α it learns.
 
@@ -109,11 +113,12 @@ class LearnableAR1(WhitenedPair):
             d: Latent channels, at least 1.
             bounds: None for equal least α; (lo, hi) for a ladder, as in `rates.solve_alpha`.
             minimiser_units: As in the constructor.
+            innovations: As in the constructor.
 
         Returns:
             The pair.
         """
-        return cls(n, solve_alpha(delta, n, d, bounds), minimiser_units)
+        return cls(n, solve_alpha(delta, n, d, bounds), minimiser_units, innovations)
 
     def config(self) -> dict[str, Any]:
         """Return plain arguments that rebuild the pair, but for the trained α."""
@@ -121,6 +126,7 @@ class LearnableAR1(WhitenedPair):
             "n": self.n,
             "alpha": self.least_alpha.tolist(),
             "minimiser_units": self.minimiser_units,
+            "innovations": self.innovations,
         }
 
     @property

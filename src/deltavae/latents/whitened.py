@@ -8,6 +8,12 @@ standard deviation of each step given all others. With σ = σ* eᵍ,
 a floor plus two terms that cannot be negative. In units of the minimiser the mean is σ* m, and the
 decoder reads z/σ*: the nearer the prior's steps are to one another, the smaller σ*.
 
+By innovations the mean is what the prior, run from the last step to the first, makes of m. Where
+its law is the same in both directions, e(μ) and m are as long, and every direction of m costs
+½ m²: what the prior makes cheap, one large number in place of many equal ones, a step of the
+optimiser reaches as soon as anything else. As m_s moves μ_t for t ≤ s only, z_t still stands for
+what the encoder has read from step t on.
+
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.1,
 https://arxiv.org/abs/1901.03416
 Deviations: (1) in this form is derived here.
@@ -33,12 +39,16 @@ class WhitenedPair(Latents, ABC):
         committed_terms: As in `Latents`.
         sigma_star: As in `Latents`.
         minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
+        innovations: Whether the mean is given by innovations, from the last step to the first: of
+            priors whose law is the same in both directions.
 
     Attributes:
         minimiser_units: As given.
+        innovations: As given.
     """
 
     minimiser_units: bool
+    innovations: bool
 
     def __init__(
         self,
@@ -46,9 +56,10 @@ class WhitenedPair(Latents, ABC):
         committed_terms: Float64[Tensor, "n d"],
         sigma_star: Float64[Tensor, "n d"],
         minimiser_units: bool,
+        innovations: bool = False,
     ) -> None:
         super().__init__(committed_rate, committed_terms, sigma_star)
-        self.minimiser_units = minimiser_units
+        self.minimiser_units, self.innovations = minimiser_units, innovations
 
     @property
     @abstractmethod
@@ -60,7 +71,9 @@ class WhitenedPair(Latents, ABC):
         return self.sigma_star
 
     def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
-        """Turn raw network output (m, r) into μ = m (or σ* m) and σ = σ* eᵍ, g = 10 tanh(r/10).
+        """Turn raw network output (m, r) into μ and σ = σ* eᵍ, g = 10 tanh(r/10).
+
+        μ is m, σ* m in units of the minimiser, or what the prior makes of m by innovations.
 
         Args:
             params: Raw output, k = 2d.
@@ -70,9 +83,13 @@ class WhitenedPair(Latents, ABC):
         """
         mean, raw = self._split(params)
         sigma_star = self._minimiser().to(mean.dtype)
-        mu = sigma_star * mean if self.minimiser_units else mean
+        if self.innovations:
+            mu, innovations = self.prior.colour(mean.flip(-2)).flip(-2), mean
+        else:
+            mu = sigma_star * mean if self.minimiser_units else mean
+            innovations = self.prior.whiten(mu)
         g = bounded_log_scale(raw)
-        excess = scale_excess(g) + 0.5 * self.prior.whiten(mu).square()  # (1)
+        excess = scale_excess(g) + 0.5 * innovations.square()  # (1)
         return MeanFieldNormal(mu, sigma_star * g.exp(), excess)
 
     def direct_rate(self, q: Posterior) -> Float64[Tensor, " b"]:

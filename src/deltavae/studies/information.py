@@ -9,6 +9,7 @@ information is cheap afterwards. Tried here, at one δ, against a reference of d
                    bit above δ buys more, the higher α is (`rates.marginal_information`)
     ladder         α of the channels spread out, at the same δ
     plain units    the posterior in its own units in place of the minimiser's
+    innovations    the posterior's mean by innovations, in which every direction costs the same
     attention      from every pixel to the latents after every layer, with more heads
     lagging        the encoder ahead of the decoder at first
     z = 0          no latents, but the decoder's attention to them: what its layers are worth
@@ -158,6 +159,7 @@ def again(budget: Budget) -> set[tuple[str, str, str]]:
     """Return data, decoder and setting of what has twice the seeds."""
     d, own = CHANNELS[budget], main_kind(budget)
     names = {ALONE, ZERO, *(_channels(k) for k in (1, d // 2, d, 2 * d)), _ladder(d)}
+    names.add(_innovations(d // 2))
     return {("cifar10", own, name) for name in names} if budget == "cpu" else set()
 
 
@@ -167,6 +169,10 @@ def _channels(d: int) -> str:
 
 def _ladder(d: int) -> str:
     return f"{d} channels, ladder"
+
+
+def _innovations(d: int) -> str:
+    return f"{_channels(d)}, innovations"
 
 
 def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -181,8 +187,12 @@ def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]
     """
     d, bits = CHANNELS[budget], RATE[budget]
 
-    def committed(channels: int, units: bool = True, **options: Any) -> dict[str, Any]:
+    def committed(
+        channels: int, units: bool = True, innovations: bool = False, **options: Any
+    ) -> dict[str, Any]:
         latents = component("latents.AR1", minimiser_units=units)
+        if innovations:
+            latents["init_args"]["innovations"] = True
         return {"delta_bits": bits, "latent_channels": channels, "latents": latents, **options}
 
     own = main_kind(budget)
@@ -201,6 +211,7 @@ def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]
         tried |= {
             _channels(d // 2): committed(d // 2),
             f"{_channels(d // 2)}, plain units": committed(d // 2, units=False),
+            _innovations(d // 2): committed(d // 2, innovations=True),
             "attention after every layer": committed(d, decoder=close),
             "lagging inference": committed(d, lagging=lagging(budget)),
         }
