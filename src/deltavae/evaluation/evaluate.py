@@ -36,8 +36,9 @@ from deltavae.evaluation.probe import (
     linear_probe,
     nearest_neighbours,
 )
-from deltavae.latents import Latents, Posterior
+from deltavae.latents import AR1, Latents, LearnableAR1, Posterior
 from deltavae.model import DeltaVAE
+from deltavae.rates import fewest_channels
 from deltavae.terms import Terms
 from deltavae.units import nats_to_bits, nats_to_bpd
 
@@ -186,8 +187,12 @@ def _advice(latents: Latents | None) -> str:
     others = ["a longer training"]
     if latents is None or not latents.constant_rate:
         others.append("another δ")
-    if getattr(latents, "minimiser_units", True) is False:
-        others.append("minimiser_units")
+    if isinstance(latents, AR1 | LearnableAR1) and latents.d > fewest_channels(
+        latents.committed_rate, latents.n
+    ):
+        others.append("fewer channels")
+    options = ("minimiser_units", "innovations")
+    others += [option for option in options if getattr(latents, option, True) is False]
     return f"{', '.join(others)}, or a weaker decoder"
 
 
