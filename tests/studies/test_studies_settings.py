@@ -92,6 +92,9 @@ def test_lagging_inference_gets_all_updates_of_the_decoder(budget):
     assert 6 * lagging["check_every"] < total / 2  # the phase can end: five checks after the first
 
 
+UNITS = ("minimiser_units", "innovations")
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_plain_units_are_the_paper_s_and_differ_in_nothing_else(budget):
     ours, plain = (
@@ -100,8 +103,8 @@ def test_plain_units_are_the_paper_s_and_differ_in_nothing_else(budget):
     )
     assert set(ours) == set(plain) == set(TARGETS[budget])
     for target, options in plain.items():
-        assert options["latents"]["init_args"] == {"minimiser_units": False}
-        assert ours[target]["latents"]["init_args"] == {"minimiser_units": True}
+        assert options["latents"]["init_args"] == dict.fromkeys(UNITS, False)
+        assert ours[target]["latents"]["init_args"] == dict.fromkeys(UNITS, True)
         assert {**options, "latents": ours[target]["latents"]} == ours[target]
 
 

@@ -8,7 +8,7 @@ taken seed by seed; below 0 the anti-causal encoder is better.
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, Table 6,
 https://arxiv.org/abs/1901.03416
 Deviations: sizes, depths and data of the budget "cpu" are this project's, and so are, there, the
-posterior in units of the minimiser and few channels of equal α; "paper" trains what
+mean by innovations and few channels of equal α; "paper" trains what
 configs/paper has: plain units, the paper's ladders. The non-causal encoder of the budget "cpu"
 reaches the whole image through a global mean (`deltavae.encoders.image`).
 """
@@ -102,8 +102,8 @@ class EncoderAblation(Study):
         "With the anti-causal encoder z_t is made from the rows from t on, and a pixel in row r "
         "sees z_1..z_r; with the non-causal one every z_t is made from the whole image and every "
         "pixel sees all of them. Bits/dim of test images, the rate in bits/dim in parentheses. "
-        "Both share the learning rate. In the budget cpu the posterior is in units of the "
-        "minimiser (the decoder reads z/σ*) with few channels of equal α; in the budget paper "
+        "Both share the learning rate. In the budget cpu the posterior's mean is given by "
+        "innovations (the decoder reads z/σ*), with few channels of equal α; in the budget paper "
         "it is the paper's, in plain units, with its ladders."
     )
 

@@ -151,16 +151,22 @@ def reference(budget: Budget) -> str:
 
 
 def default(budget: Budget, data: str) -> str:
-    """Return the setting that `fit` takes by itself: its number of channels."""
-    return _channels(delta_vae(budget, data, RATE[budget]).options["latent_channels"])
+    """Return the setting that the other studies take for the δ-VAE."""
+    return _innovations(_few(budget, data))
+
+
+def _few(budget: Budget, data: str) -> int:
+    d: int = delta_vae(budget, data, RATE[budget]).options["latent_channels"]
+    return d
 
 
 def again(budget: Budget) -> set[tuple[str, str, str]]:
     """Return data, decoder and setting of what has twice the seeds."""
     d, own = CHANNELS[budget], main_kind(budget)
+    if budget != "cpu":
+        return set()
     names = {ALONE, ZERO, *(_channels(k) for k in (1, d // 2, d, 2 * d)), _ladder(d)}
-    names.add(_innovations(d // 2))
-    return {("cifar10", own, name) for name in names} if budget == "cpu" else set()
+    return {("cifar10", own, name) for name in (*names, default(budget, "cifar10"))}
 
 
 def _channels(d: int) -> str:
@@ -206,12 +212,12 @@ def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]
         _channels(2 * d): committed(2 * d),
         _channels(1): committed(1),
         _ladder(d): committed(d, alpha="0.3:0.95"),
+        default(budget, data): committed(_few(budget, data), innovations=True),
     }
     if budget != "smoke":
         tried |= {
             _channels(d // 2): committed(d // 2),
             f"{_channels(d // 2)}, plain units": committed(d // 2, units=False),
-            _innovations(d // 2): committed(d // 2, innovations=True),
             "attention after every layer": committed(d, decoder=close),
             "lagging inference": committed(d, lagging=lagging(budget)),
         }

@@ -17,8 +17,7 @@ compared: the δ-VAE's auxiliary bound, and its importance-weighted form, agains
 of the decoder alone, seed by seed, Student's 95 % interval. Declared beforehand as the answer: the
 auxiliary bound against the arm of the same weights, at the depth of each data set that is tuned.
 Power: how many seeds a paired t-test needs to see WIN bits/dim with probability 0.8, from the
-differences of pilots: of the study `information` the number of channels that is the default of
-`fit`, and z = 0.
+differences of pilots: of the study `information` the innovations in few channels, and z = 0.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, Table 1 (level, not better),
 https://arxiv.org/abs/1901.03416
@@ -226,7 +225,7 @@ def _power(pilots: Sequence[Result], plan: Plan) -> Table:
         [*columns, "power with these"],
         rows,
         "Standard deviation of the differences of shorter pilots, bits/dim (of `information` the "
-        "default number of channels, and z = 0); pairs that a t-test needs to see "
+        "innovations in few channels, and z = 0); pairs that a t-test needs to see "
         f"{WIN} bits/dim with probability 0.8 at the level 0.05; the probability with as many as "
         "were run.",
         {"standard deviation": 4},

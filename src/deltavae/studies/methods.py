@@ -6,7 +6,7 @@ one, or the weight β of the rate. The δ-VAE comes twice, with the same channel
 "smoke" and "cpu" as few as commit δ with α ≤ 0.8, the default of `fit` (`rates.fewest_channels`;
 the study `information` shows why), in "paper" those of the recipe, with its ladder:
 
-    δ-VAE               posterior in units of the minimiser, z/σ* to the decoder: this project's
+    δ-VAE               the posterior's mean by innovations, z/σ* to the decoder: this project's
     δ-VAE, plain units  the posterior as it is, z to the decoder: the paper's
 
 Lagging inference gets its inner steps on top: as many updates of the decoder as all methods.
@@ -33,8 +33,8 @@ from deltavae.units import bits_to_nats
 
 DELTA_VAE, PLAIN = "δ-VAE", "δ-VAE, plain units"
 ABOUT_UNITS = (
-    "The δ-VAE's posterior is in units of the minimiser (the decoder reads z/σ*) unless plain "
-    "units, the paper's, are named; δ is spread over as few channels as carry it with α ≤ 0.8, "
+    "The δ-VAE's mean is given by innovations, and the decoder reads z/σ*, unless plain units, "
+    "the paper's, are named; δ is spread over as few channels as carry it with α ≤ 0.8, "
     "in the budget paper over the paper's ladder."
 )
 ABOUT_RATE = "All share one learning rate, tuned for none."
@@ -69,27 +69,27 @@ class Method:
         return self.slug if self.target is None else f"{self.slug}-{self.target:g}"
 
 
-def delta_vae(budget: Budget, data: str, bits: float, *, minimiser_units: bool = True) -> Method:
+def delta_vae(budget: Budget, data: str, bits: float, *, plain: bool = False) -> Method:
     """Return the δ-VAE: a mean-field Gaussian and an AR(1) prior.
 
     Args:
         budget: The budget.
         data: One of its DATA.
         bits: Committed rate δ.
-        minimiser_units: Whether the posterior is in units of the minimiser.
+        plain: Whether the mean is given as it is and the decoder reads z, as in the paper.
 
     Returns:
         The method.
     """
     options = {
-        "latents": component("latents.AR1", minimiser_units=minimiser_units),
+        "latents": component("latents.AR1", minimiser_units=not plain, innovations=not plain),
         "delta_bits": bits,
     }
     if LADDER[budget] is None:
         options["latent_channels"] = fewest_channels(bits_to_nats(bits), rows(budget, data))
     else:
         options |= {"latent_channels": CHANNELS[budget], "alpha": LADDER[budget]}
-    name, slug = (DELTA_VAE, "delta-vae") if minimiser_units else (PLAIN, "delta-vae-plain")
+    name, slug = (PLAIN, "delta-vae-plain") if plain else (DELTA_VAE, "delta-vae")
     return Method(name, slug, options, bits, "bits")
 
 
@@ -101,7 +101,7 @@ def without_latents() -> Method:
 def rivals(budget: Budget) -> list[Method]:
     """Return the methods with latents but the δ-VAE of this project, at a budget's targets."""
     data = DATA[budget][0]
-    methods = [delta_vae(budget, data, bits, minimiser_units=False) for bits in TARGETS[budget]]
+    methods = [delta_vae(budget, data, bits, plain=True) for bits in TARGETS[budget]]
     methods += _without_target(budget)
     for bits in TARGETS[budget]:
         methods += _aimed_at(bits, CHANNELS[budget], GAINS[budget])

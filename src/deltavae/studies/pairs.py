@@ -116,6 +116,7 @@ def pairs(budget: Budget) -> dict[str, dict[str, Any]]:
     rows_bits = round(RATE[budget] / {"smoke": 8, "cpu": 14, "paper": 32}[budget])
     return {
         REFERENCE: committed("AR1", **units),
+        "AR(1), innovations": committed("AR1", **units, innovations=True),
         "AR(1), ladder": {**committed("AR1", **units), "alpha": "0.3:0.95"},
         "AR(1), learned α": committed("LearnableAR1", **units),
         "AR(2)": committed("ARp", partials=[0.7, 0.4], **units),
