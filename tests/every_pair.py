@@ -33,7 +33,7 @@ SECOND_DIFFERENCE = diags_array(
 EVERY_PAIR: dict[str, Callable[[], Latents]] = {
     "AR1": partial(AR1, 6, [0.5, 0.95]),
     "AR1 in units of σ*": partial(AR1, 6, [0.5, -0.99], minimiser_units=True),
-    "AR1 by innovations": partial(AR1, 6, [0.5, -0.99], minimiser_units=True, innovations=True),
+    "AR1 by innovations": partial(AR1, 6, [0.5, -0.99], True, True),
     "ARp": partial(ARp, 6, 2, (0.8, -0.5, 0.3)),
     "BatchNorm": partial(BatchNorm, 6, 2, 0.7),
     "BoundedVariance": partial(BoundedVariance, 6, 2, 0.4),

@@ -180,7 +180,7 @@ def bernoulli_log2(x, logits):
 
 def test_ablation_of_two_events_by_hand():
     # Of two events each is the other's donor.
-    model = toy_model(AR1(3, [0.5, 0.9]))
+    model = toy_model(AR1(3, [0.5, 0.9], minimiser_units=False))
     x = every_event().numpy()[[3, 9]]
     found = latent_ablation(model, x, spans=2, generator=seeded(5))
     z = draw_latents(encode_images(model, x), seeded(5))

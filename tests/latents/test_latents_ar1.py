@@ -16,6 +16,8 @@ from deltavae.rates import committed_rate, ladder, minimiser
 from deltavae.units import bits_to_nats
 
 ALPHA = [0.5, -0.3, 0.95]
+# minimiser_units and innovations: the paper's pair, the mean in units of σ*, by innovations.
+WAYS = [(False, False), (True, False), (True, True)]
 
 
 def seeded(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -36,9 +38,9 @@ def textbook(latents: AR1, q: MeanFieldNormal) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
-@pytest.mark.parametrize("units", [False, True])
-def test_rate_is_the_kl_between_dense_gaussians(n, units):
-    latents = AR1(n, ALPHA, minimiser_units=units)
+@pytest.mark.parametrize("way", WAYS)
+def test_rate_is_the_kl_between_dense_gaussians(n, way):
+    latents = AR1(n, ALPHA, *way)
     q = latents.posterior(seeded(4, n, 6))
     expected = torch.zeros(4, dtype=torch.float64)
     for k, prior in enumerate(dense_prior(n, ALPHA)):
@@ -79,16 +81,16 @@ def test_the_floor_is_attained_at_raw_zero_and_nowhere_else():
             assert float(above) > latents.committed_rate
 
 
-@given(data=st.data(), n=st.integers(1, 6), double=st.booleans(), units=st.booleans())
+@given(data=st.data(), n=st.integers(1, 6), double=st.booleans(), way=st.sampled_from(WAYS))
 @settings(max_examples=150, deadline=None)
-def test_no_raw_output_falls_below_the_floor(data, n, double, units):
+def test_no_raw_output_falls_below_the_floor(data, n, double, way):
     d = 2
     alpha = data.draw(st.lists(st.floats(-0.9999, 0.9999), min_size=d, max_size=d))
     magnitude = st.one_of(st.floats(-1e4, 1e4), st.floats(-1e-3, 1e-3), st.sampled_from([0.0]))
     raw = data.draw(st.lists(magnitude, min_size=n * 2 * d, max_size=n * 2 * d))
     dtype = torch.float64 if double else torch.float32
     params = torch.tensor(raw, dtype=dtype).reshape(1, n, 2 * d).requires_grad_()
-    latents = AR1(n, alpha, minimiser_units=units)
+    latents = AR1(n, alpha, *way)
     q = latents.posterior(params)
     rate = latents.rate(q)
     assert rate.dtype == dtype
@@ -116,9 +118,9 @@ def test_float32_keeps_the_floor_where_the_textbook_form_loses_it(alpha):
     assert bool((rate.double() >= latents.committed_rate * (1 - 2**-23)).all())
 
 
-@pytest.mark.parametrize("units", [False, True])
-def test_gradient_of_the_rate(units):
-    latents = AR1(4, [0.6, -0.9], minimiser_units=units)
+@pytest.mark.parametrize("way", WAYS)
+def test_gradient_of_the_rate(way):
+    latents = AR1(4, [0.6, -0.9], *way)
     params = torch.cat([seeded(1, 4, 4), torch.zeros(1, 4, 4), 1e-9 * seeded(1, 4, 4)])
     params.requires_grad_()
     assert torch.autograd.gradcheck(lambda p: latents.rate(latents.posterior(p)), params)
@@ -145,7 +147,7 @@ def test_half_precision_is_lifted_and_half_modules_keep_their_constants():
 
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_by_innovations_every_direction_of_the_output_costs_the_same(n):
-    latents = AR1(n, [0.5, -0.8, 0.9999], minimiser_units=True, innovations=True)
+    latents = AR1(n, [0.5, -0.8, 0.9999], True, True)
     params = seeded(5, n, 6)
     q = latents.posterior(params)
     mean, raw = params.chunk(2, dim=-1)
@@ -176,7 +178,7 @@ def test_innovations_run_from_the_last_step_to_the_first():
 
 def test_units_of_the_minimiser():
     params = seeded(2, 7, 6)
-    plain, units = AR1(7, ALPHA), AR1(7, ALPHA, minimiser_units=True)
+    plain, units = AR1(7, ALPHA, False, False), AR1(7, ALPHA, True, False)
     mean, raw = params.chunk(2, dim=-1)
     q = units.posterior(params)
     sigma_star = minimiser(ALPHA, 7)
@@ -299,9 +301,8 @@ def test_from_rate_hits_the_target(bits, bounds):
 
 
 def test_config_rebuilds_the_pair_exactly_through_yaml():
-    for latents in (
-        AR1.from_rate(10.0, 8, 3), AR1(8, ladder(0.1, 0.9, 7), minimiser_units=True), AR1(2, 0.3)
-    ):  # fmt: skip
+    first, second = AR1.from_rate(10.0, 8, 3), AR1(8, ladder(0.1, 0.9, 7), False, False)
+    for latents in (first, second, AR1(2, 0.3, True, False)):
         config = yaml.safe_load(yaml.safe_dump(latents.config()))
         again = AR1(**config)
         assert again.config() == latents.config()
@@ -309,6 +310,7 @@ def test_config_rebuilds_the_pair_exactly_through_yaml():
         assert torch.equal(again.sigma_star, latents.sigma_star)
         assert again.committed_rate == latents.committed_rate
         assert again.minimiser_units == latents.minimiser_units
+        assert again.innovations == latents.innovations
 
 
 def test_wrong_use_is_refused():

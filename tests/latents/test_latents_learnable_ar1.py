@@ -26,18 +26,18 @@ def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def trained(n: int, weight, least=LEAST, units: bool = False) -> LearnableAR1:
-    pair = LearnableAR1(n, least, units).double()
+def trained(n: int, weight, least=LEAST, way=(False, False)) -> LearnableAR1:
+    pair = LearnableAR1(n, least, *way).double()
     with torch.no_grad():
         pair.weight.copy_(torch.as_tensor(weight, dtype=torch.float64))
     return pair
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])
-@pytest.mark.parametrize("units", [False, True])
-def test_it_is_the_fixed_pair_at_the_present_alpha(n, units):
-    pair = trained(n, [-3.0, 0.5, 2.0, 4.0], units=units)
-    fixed = AR1(n, pair.alpha, minimiser_units=units)
+@pytest.mark.parametrize("way", [(False, False), (True, False), (True, True)])
+def test_it_is_the_fixed_pair_at_the_present_alpha(n, way):
+    pair = trained(n, [-3.0, 0.5, 2.0, 4.0], way=way)
+    fixed = AR1(n, pair.alpha, *way)
     params, noise = seeded(3, n, 8), seeded(3, n, 4, seed=1)
     q, reference = pair.posterior(params), fixed.posterior(params)
     torch.testing.assert_close(q.mu, reference.mu)

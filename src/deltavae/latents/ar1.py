@@ -31,7 +31,8 @@ class AR1(WhitenedPair):
         n: Latent steps, at least 1; one step commits nothing.
         alpha: α per channel, in (−1, 1); a number for one channel.
         minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
-        innovations: Whether the mean is given by innovations (`whitened`); z/σ* as before.
+        innovations: Whether the mean is given by innovations (`whitened`). The paper's pair has
+            both of them off.
 
     Attributes:
         alpha: α per channel, float64.

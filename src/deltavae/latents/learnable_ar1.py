@@ -58,7 +58,8 @@ class LearnableAR1(WhitenedPair):
         alpha: α per channel at the floor, from which |α| can only grow, |α| ≤ 1 − 1e-6; a number
             for one channel. Training starts a little above.
         minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
-        innovations: Whether the mean is given by innovations (`whitened`); z/σ* as before.
+        innovations: Whether the mean is given by innovations (`whitened`). The paper's pair has
+            both of them off.
 
     Attributes:
         least_alpha: The given α, float64.

@@ -8,8 +8,9 @@ information is cheap afterwards. Tried here, at one δ, against a reference of d
                    many with low α: little noise to overcome in each; in closed form the first
                    bit above δ buys more, the higher α is (`rates.marginal_information`)
     ladder         α of the channels spread out, at the same δ
-    plain units    the posterior in its own units in place of the minimiser's
-    innovations    the posterior's mean by innovations, in which every direction costs the same
+    plain units    the posterior in its own units, z to the decoder, in place of the minimiser's
+    innovations    the posterior's mean by innovations, in which every direction costs the same;
+                   in plain units z to the decoder, else z/σ*
     attention      from every pixel to the latents after every layer, with more heads
     lagging        the encoder ahead of the decoder at first
     z = 0          no latents, but the decoder's attention to them: what its layers are worth
@@ -155,6 +156,10 @@ def default(budget: Budget, data: str) -> str:
     return _innovations(_few(budget, data))
 
 
+def _plain(setting: str) -> str:
+    return f"{setting}, plain units"
+
+
 def _few(budget: Budget, data: str) -> int:
     d: int = delta_vae(budget, data, RATE[budget]).options["latent_channels"]
     return d
@@ -165,8 +170,10 @@ def again(budget: Budget) -> set[tuple[str, str, str]]:
     d, own = CHANNELS[budget], main_kind(budget)
     if budget != "cpu":
         return set()
-    names = {ALONE, ZERO, *(_channels(k) for k in (1, d // 2, d, 2 * d)), _ladder(d)}
-    return {("cifar10", own, name) for name in (*names, default(budget, "cifar10"))}
+    few = _channels(d // 2), _innovations(d // 2)
+    names = {ALONE, ZERO, _channels(1), _channels(d), _channels(2 * d), _ladder(d)}
+    names |= {*few, *map(_plain, few)}
+    return {("cifar10", own, name) for name in names}
 
 
 def _channels(d: int) -> str:
@@ -196,9 +203,7 @@ def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]
     def committed(
         channels: int, units: bool = True, innovations: bool = False, **options: Any
     ) -> dict[str, Any]:
-        latents = component("latents.AR1", minimiser_units=units)
-        if innovations:
-            latents["init_args"]["innovations"] = True
+        latents = component("latents.AR1", minimiser_units=units, innovations=innovations)
         return {"delta_bits": bits, "latent_channels": channels, "latents": latents, **options}
 
     own = main_kind(budget)
@@ -217,7 +222,8 @@ def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]
     if budget != "smoke":
         tried |= {
             _channels(d // 2): committed(d // 2),
-            f"{_channels(d // 2)}, plain units": committed(d // 2, units=False),
+            _plain(_channels(d // 2)): committed(d // 2, units=False),
+            _plain(_innovations(d // 2)): committed(d // 2, units=False, innovations=True),
             "attention after every layer": committed(d, decoder=close),
             "lagging inference": committed(d, lagging=lagging(budget)),
         }

@@ -112,13 +112,14 @@ def pairs(budget: Budget) -> dict[str, dict[str, Any]]:
         return {"latents": latents, "delta_bits": RATE[budget], "latent_channels": channels}
 
     units = {"minimiser_units": True}
+    direct = {**units, "innovations": False}
     mixture = component("certified.GaussianMixture")
     rows_bits = round(RATE[budget] / {"smoke": 8, "cpu": 14, "paper": 32}[budget])
     return {
-        REFERENCE: committed("AR1", **units),
+        REFERENCE: committed("AR1", **direct),
         "AR(1), innovations": committed("AR1", **units, innovations=True),
-        "AR(1), ladder": {**committed("AR1", **units), "alpha": "0.3:0.95"},
-        "AR(1), learned α": committed("LearnableAR1", **units),
+        "AR(1), ladder": {**committed("AR1", **direct), "alpha": "0.3:0.95"},
+        "AR(1), learned α": committed("LearnableAR1", **direct),
         "AR(2)": committed("ARp", partials=[0.7, 0.4], **units),
         "Matérn 3/2": committed("Matern", nu=1.5, **units),
         "Matérn 5/2": committed("Matern", nu=2.5, **units),

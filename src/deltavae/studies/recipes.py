@@ -46,7 +46,10 @@ def _recipe(
         "augment": "flip",
         "latent_channels": channels,
         "alpha": alpha,
-        "latents": "deltavae.latents.AR1",
+        "latents": {
+            "class_path": "deltavae.latents.AR1",
+            "init_args": {"minimiser_units": False, "innovations": False},
+        },
         "decoder": {
             "class_path": "deltavae.decoders.PixelSNAIL",
             "init_args": {"kernel_size": 2, "attend_every": 4, **decoder},
