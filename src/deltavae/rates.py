@@ -288,7 +288,7 @@ def fewest_channels(delta: float, n: int, most: float = 0.8) -> int:
 
     The fewer, the higher α, and the more the first bits above δ buy (`marginal_information`).
 
-    >>> fewest_channels(14.0, n=28)
+    >>> fewest_channels(10.0, n=28)
     2
 
     Args:

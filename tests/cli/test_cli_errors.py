@@ -112,7 +112,10 @@ OPTIONS = [
     ("--epoch 3", "--epoch: no such option: did you mean --epochs?"),
     ("--delta_bit=3", "--delta-bit: no such option: did you mean --delta-bits?"),
     ("--decoder.chanels 8", "--decoder.chanels: no such option: did you mean --decoder.channels?"),
-    ("--latents.units 1", "--latents.units: no such option: there are --latents.minimiser-units"),
+    (
+        "--latents.units 1",
+        "units: no such option: there are --latents.innovations, --latents.minimiser-units",
+    ),
     ("--latents Standard --latents.minimiser-units true", "there are none"),
     ("--latents GaussianMarkov", "missing: --latents.precision, which this class needs: entries "),
     (
@@ -132,7 +135,7 @@ OPTIONS = [
     # Classes.
     ("--encoder anticausal", "--encoder: must be one of anti-causal, non-causal"),
     ("--latents ar1", "got ar1: did you mean AR1?"),
-    ("--latents AR2", "must be one of none, AR1, ARp, "),
+    ("--latents AR2", "must be one of none, zero, AR1, ARp, "),
     ("--decoder PixelCNN", "got PixelCNN: did you mean GatedPixelCNN?"),
     ("--decoder=[1", "--decoder: must be one of GatedPixelCNN"),
     ("--decoder deltavae.latents.AR1", "--decoder: must be one of GatedPixelCNN"),

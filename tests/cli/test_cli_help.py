@@ -166,7 +166,7 @@ def test_printed_configuration_is_taken_back_and_later_flags_win(tmp_path):
     )
     assert later["delta_bits"] == 7.0
     assert later["decoder"]["init_args"] == {**options["decoder"]["init_args"], "layers": 3}
-    assert later["latents"]["init_args"] == {"minimiser_units": True}
+    assert later["latents"]["init_args"] == {"minimiser_units": True, "innovations": False}
     assert {k: v for k, v in later.items() if k not in ("delta_bits", "decoder", "latents")} == {
         k: v for k, v in options.items() if k not in ("delta_bits", "decoder", "latents")
     }
