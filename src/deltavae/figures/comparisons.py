@@ -203,6 +203,9 @@ def _intervals(axes: Axes, title: str, panel: Mapping[str, Estimate], xlabel: st
     style(axes, title, xlabel, "")
 
 
+_CHARACTERS_PER_INCH, _HANDLE = 11, 8  # of a legend; what a line's sample takes, in characters
+
+
 def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
     handles = {
         label: handle
@@ -210,7 +213,10 @@ def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     names = sorted(handles, key=lambda label: label == _CAP["label"])  # the cap last
-    figure.legend([handles[n] for n in names], names, loc="outside lower center", ncols=4)
+    widest = max(map(len, names)) + _HANDLE
+    columns = max(1, min(4, int(figure.get_figwidth() * _CHARACTERS_PER_INCH / widest)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, len(names) // columns - 2))
+    figure.legend([handles[n] for n in names], names, loc="outside lower center", ncols=columns)
 
 
 def _known(error: float) -> float:
