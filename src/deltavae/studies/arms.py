@@ -77,6 +77,7 @@ PLANS: Mapping[Budget, Plan] = {
 }
 
 # Seconds of a step of every arm, by data set and depth: benchmarks/step_times.py, one thread.
+# Measured before the rivals kept their attention and d became small: to be measured anew first.
 SECONDS: Mapping[tuple[str, int], Mapping[str, float]] = {
     ("digits", 2): {OURS: 0.03, SAME_DECODER: 0.01, SAME_WEIGHTS: 0.015},
     ("fashion_mnist", 1): {OURS: 0.0446, SAME_DECODER: 0.0178, SAME_WEIGHTS: 0.0274},
