@@ -1,8 +1,8 @@
 """Distortion at equal auxiliary rate: who says more about x with as many bits of z.
 
 Of one seed, a method's trainings over its targets are points (aux_rate, distortion), and straight
-lines join them. The plain VAE is the β-VAE's point at β = 1, and the decoder alone, which says
-nothing with z, the point of every line at aux_rate 0: its distortion is its exact figure. A
+lines join them. The plain VAE is the β-VAE's point at β = 1, and the decoder with z = 0, which
+says nothing with z, the point of every line at aux_rate 0: its distortion is its exact figure. A
 learned prior bounds I(x;z) by the rate itself too, there the lesser of both is the abscissa.
 
 Seed by seed the line of one method is interpolated at a point of the other: trainings of one seed
@@ -40,7 +40,7 @@ def abscissa(result: Result, split: str = "test", name: str = "aux_rate_bits") -
             "rate_bits".
 
     Returns:
-        Bits; 0 for the decoder alone.
+        Bits; 0 for the decoder with z = 0.
     """
     if result.cell.labels["method"] == ALONE:
         return 0.0
@@ -96,7 +96,7 @@ def _point(result: Result) -> Point | None:
 
 
 def _lines(results: Sequence[Result]) -> dict[str, dict[int, list[Point]]]:
-    # By line and seed the points, the decoder alone among them.
+    # By line and seed the points, the decoder with z = 0 among them.
     lines: dict[str, dict[int, list[Point]]] = {}
     anchors = {r.cell.labels["seed"]: _point(r) for r in _of(results, alone=True)}
     for result in _of(results, alone=False):
@@ -153,9 +153,9 @@ def _table(first: str, rows: Sequence[Sequence[Any]], where: str) -> Table:
     return Table(
         [first, "rival", *bits, "seeds", "p (Holm)", "δ-VAE is"],
         complete,
-        f"Distortion in bits at equal aux rate: at {where} seed by seed, the decoder alone being "
-        "every line's point at 0, the VAE the β-VAE's at β = 1. Means over the seeds that reach "
-        "the rate ± standard error, the difference with its 95 % interval. Below or above: "
+        f"Distortion in bits at equal aux rate: at {where} seed by seed, the decoder with z = 0 "
+        "being every line's point at 0, the VAE the β-VAE's at β = 1. Means over the seeds that "
+        "reach the rate ± standard error, the difference with its 95 % interval. Below or above: "
         "p < 0.05 of a two-sided t-test, corrected after Holm over this table; – with fewer than "
         "two seeds.",
         dict.fromkeys(bits, 1) | {"p (Holm)": 4},

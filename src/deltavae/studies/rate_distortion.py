@@ -215,7 +215,7 @@ Line = tuple[list[Interval], list[Interval]]
 
 
 def _lines(points: Points, name: str, split: str = "test") -> dict[str, Line]:
-    # The VAE lies on the line of the β-VAE; the decoder alone is a point at rate 0.
+    # The VAE lies on the line of the β-VAE; the decoder with z = 0 is a point at rate 0.
     lines: dict[str, Line] = {}
     for (method, _, _), results in points.items():
         x = mean_or_none(abscissa(result, split, name) for result in results)
