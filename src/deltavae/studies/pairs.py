@@ -182,7 +182,8 @@ def _table(
         f"auxiliary bounds on {judge} images, bits/dim, seed by seed, with two-sided t-tests, "
         "p < 0.05 after Holm's correction over the table. The decoder with z = 0 has no prior: "
         "its figure is exact. δ is 0 where no example by itself has a floor. ms per step: "
-        f"training time over steps, on whatever the machine did beside. {ABOUT_INFORMATION} {ABOUT_COST}",
+        "training time over steps, on whatever the machine did beside. "
+        f"{ABOUT_INFORMATION} {ABOUT_COST}",
         dict.fromkeys((*bits, "I/δ ≥"), 2)
         | dict.fromkeys(("− AR(1)", "p (Holm)"), 4)
         | {NAMES["distortion_bits"]: 1, "ms per step": 0, "training, min": 1},
