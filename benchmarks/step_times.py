@@ -22,7 +22,8 @@ from deltavae.cli.specified import specified_model
 from deltavae.data import data_layout
 from deltavae.latents import MeanFieldNormal
 from deltavae.run_folder import instantiate
-from deltavae.studies.arms import ARMS, OURS, PLANS, channels, options, parts
+from deltavae.studies.arms import ARMS, OURS, PLANS, RATE, options, parts
+from deltavae.studies.methods import channels_for
 
 REPETITIONS, LEAST = 9, 0.5
 
@@ -47,7 +48,7 @@ def step(arm: str, data: str, depth: int) -> Step:
 
 def fit_of_prior(data: str, depth: int) -> Step:
     """Return one step of fitting the δ-VAE's auxiliary prior after the training."""
-    rows, d = options("cpu", data, depth, OURS)["size"], channels("cpu", data)
+    rows, d = options("cpu", data, depth, OURS)["size"], channels_for("cpu", data, RATE[data])
     prior = AuxiliaryPrior(rows, d, parts("cpu", data, depth)[OURS]["aux_hidden"])
     mu = torch.randn(1024, rows, d)
     q = MeanFieldNormal(mu, torch.ones_like(mu), torch.zeros_like(mu))

@@ -67,9 +67,24 @@ def test_precision_decides_how_much_is_kept(precision, share):
 def test_without_latents_only_the_decoder_is_there():
     found = described("--data", "digits", *SMALL, "--latents", "none")
     assert list(found["parts"]) == ["decoder", "total"]
-    absent = ("latent_steps", "latent_channels", "committed_rate_bits", "alpha", "encoder_sees")
+    absent = (
+        "latents",
+        "latent_steps",
+        "latent_channels",
+        "committed_rate_bits",
+        "alpha",
+        "encoder_sees",
+    )
     assert [found[name] for name in absent] == [None] * len(absent)
     assert "no latents" in run("describe", "--data", "digits", *SMALL, "--latents", "none").out
+
+
+def test_without_latents_a_decoder_may_read_z_of_zero():
+    words = ("--data", "digits", *SMALL, "--latents", "zero", "--latent-channels", 2)
+    found = described(*words)
+    assert (found["latents"], found["latent_steps"], found["latent_channels"]) == (None, 8, 2)
+    assert found["committed_rate_bits"] is None
+    assert "no latents: the decoder reads z = 0 (n = 8, d = 2)" in run("describe", *words).out
 
 
 def test_data_with_a_name_need_not_be_there(tmp_path, monkeypatch):

@@ -82,9 +82,11 @@ def _parts(model: DeltaVAE, options: Figures) -> Figures:
 def _rate(model: DeltaVAE) -> Figures:
     latents = model.latents
     alpha = latents.alpha.tolist() if isinstance(latents, AR1 | LearnableAR1) else None
+    steps, channels = model.decoder.latent_shape or (None, None)
     return {
-        "latent_steps": None if latents is None else latents.n,
-        "latent_channels": None if latents is None else latents.d,
+        "latents": None if latents is None else type(latents).__name__,
+        "latent_steps": steps,
+        "latent_channels": channels,
         "committed_rate_bits": None if latents is None else nats_to_bits(latents.committed_rate),
         "committed_rate_nats": None if latents is None else latents.committed_rate,
         "floor": None if latents is None else latents.floor,
@@ -149,10 +151,14 @@ def _show(figures: Figures) -> None:
 
 
 def _rate_lines(figures: Figures) -> list[str]:
-    if figures["latent_steps"] is None:
-        return ["no latents"]
-    bits, nats = figures["committed_rate_bits"], figures["committed_rate_nats"]
     n, d = figures["latent_steps"], figures["latent_channels"]
+    if figures["latents"] is None:
+        return [
+            "no latents"
+            if n is None
+            else f"no latents: the decoder reads z = 0 (n = {n}, d = {d})"
+        ]
+    bits, nats = figures["committed_rate_bits"], figures["committed_rate_nats"]
     knobs = f", {figures['knobs']}" if figures["knobs"] else ""
     if figures["floor"] == "mean":
         floor = figures["mean_rate_floor_bits"]

@@ -23,7 +23,7 @@ from deltavae.data import data_layout
 from deltavae.likelihoods import default_likelihood
 from deltavae.run_folder import instantiate
 from deltavae.studies.base import Budget
-from deltavae.studies.methods import delta_vae
+from deltavae.studies.methods import channels_for, delta_vae
 from deltavae.studies.settings import component, training
 
 OURS, SAME_DECODER, SAME_WEIGHTS = "δ-VAE", "same decoder", "same weights"
@@ -94,12 +94,6 @@ FIT_SECONDS: Mapping[str, float] = {"digits": 0.004, "fashion_mnist": 0.0072, "c
 TUNED: Mapping[tuple[str, str], float] = {}
 
 
-def channels(budget: Budget, data: str) -> int:
-    """Return the δ-VAE's latent channels d."""
-    d: int = delta_vae(budget, data, RATE[data]).options["latent_channels"]
-    return d
-
-
 @cache
 def parts(budget: Budget, data: str, depth: int) -> dict[str, dict[str, Any]]:
     """Return the nets of every arm, as options of `fit`.
@@ -114,7 +108,7 @@ def parts(budget: Budget, data: str, depth: int) -> dict[str, dict[str, Any]]:
     """
     plan = PLANS[budget]
     layout = data_layout(data, size=training(budget, data).get("size"))
-    shape, d = layout.shape, channels(budget, data)
+    shape, d = layout.shape, channels_for(budget, data, RATE[data])
     likelihood = default_likelihood(shape[0], layout.levels)
     n = shape[1]
 

@@ -38,7 +38,7 @@ from deltavae.figures import scatter_with_errors
 from deltavae.rates import marginal_information
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
 from deltavae.studies.density import DECODERS
-from deltavae.studies.methods import ABOUT_RATE, delta_vae, lagging
+from deltavae.studies.methods import ABOUT_RATE, channels_for, lagging
 from deltavae.studies.settings import (
     CHANNELS,
     DATA,
@@ -153,16 +153,11 @@ def reference(budget: Budget) -> str:
 
 def default(budget: Budget, data: str) -> str:
     """Return the setting that the other studies take for the δ-VAE."""
-    return _innovations(_few(budget, data))
+    return _innovations(channels_for(budget, data, RATE[budget]))
 
 
 def _plain(setting: str) -> str:
     return f"{setting}, plain units"
-
-
-def _few(budget: Budget, data: str) -> int:
-    d: int = delta_vae(budget, data, RATE[budget]).options["latent_channels"]
-    return d
 
 
 def again(budget: Budget) -> set[tuple[str, str, str]]:
@@ -217,7 +212,9 @@ def settings(budget: Budget, data: str) -> dict[tuple[str, str], dict[str, Any]]
         _channels(2 * d): committed(2 * d),
         _channels(1): committed(1),
         _ladder(d): committed(d, alpha="0.3:0.95"),
-        default(budget, data): committed(_few(budget, data), innovations=True),
+        default(budget, data): committed(
+            channels_for(budget, data, RATE[budget]), innovations=True
+        ),
     }
     if budget != "smoke":
         tried |= {

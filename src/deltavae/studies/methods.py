@@ -69,6 +69,22 @@ class Method:
         return self.slug if self.target is None else f"{self.slug}-{self.target:g}"
 
 
+def channels_for(budget: Budget, data: str, bits: float) -> int:
+    """Count the δ-VAE's latent channels.
+
+    Args:
+        budget: The budget.
+        data: One of its DATA.
+        bits: Committed rate δ.
+
+    Returns:
+        d.
+    """
+    if LADDER[budget] is None:
+        return fewest_channels(bits_to_nats(bits), rows(budget, data))
+    return CHANNELS[budget]
+
+
 def delta_vae(budget: Budget, data: str, bits: float, *, plain: bool = False) -> Method:
     """Return the δ-VAE: a mean-field Gaussian and an AR(1) prior.
 
@@ -84,11 +100,10 @@ def delta_vae(budget: Budget, data: str, bits: float, *, plain: bool = False) ->
     options = {
         "latents": component("latents.AR1", minimiser_units=not plain, innovations=not plain),
         "delta_bits": bits,
+        "latent_channels": channels_for(budget, data, bits),
     }
-    if LADDER[budget] is None:
-        options["latent_channels"] = fewest_channels(bits_to_nats(bits), rows(budget, data))
-    else:
-        options |= {"latent_channels": CHANNELS[budget], "alpha": LADDER[budget]}
+    if LADDER[budget] is not None:
+        options["alpha"] = LADDER[budget]
     name, slug = (PLAIN, "delta-vae-plain") if plain else (DELTA_VAE, "delta-vae")
     return Method(name, slug, options, bits, "bits")
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from deltavae.figures import scatter_with_errors
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
-from deltavae.studies.methods import ABOUT_RATE, delta_vae, without_latents
+from deltavae.studies.methods import ABOUT_RATE, channels_for, without_latents
 from deltavae.studies.settings import DATA, SEEDS, cell, component, nets, training
 from deltavae.studies.statistics import Interval
 from deltavae.studies.summaries import (
@@ -107,8 +107,7 @@ def pairs(budget: Budget) -> dict[str, Mapping[str, Any]]:
     Returns:
         Options of `fit`.
     """
-    ours = delta_vae(budget, DATA[budget][0], RATE[budget])
-    d, tiles = ours.options["latent_channels"], TILES[budget]
+    d, tiles = channels_for(budget, DATA[budget][0], RATE[budget]), TILES[budget]
 
     def committed(name: str, channels: int = d, /, **options: Any) -> dict[str, Any]:
         latents = component(f"latents.{name}", **options)
