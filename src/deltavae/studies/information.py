@@ -98,7 +98,7 @@ class Information(Study):
             for seed in range(2 * SEEDS[budget])
             for data in DATA[budget]
             for (kind, setting), options in settings(budget, data).items()
-            if seed < SEEDS[budget] or (data, kind, setting) in again(budget)
+            if seed < seeds(budget, data, kind, setting)
         ]
 
     def findings(self, results: Sequence[Result], budget: Budget) -> Findings:
@@ -169,6 +169,11 @@ def again(budget: Budget) -> set[tuple[str, str, str]]:
     names = {ALONE, ZERO, _channels(1), _channels(d), _channels(2 * d), _ladder(d)}
     names |= {*few, *map(_plain, few)}
     return {("cifar10", own, name) for name in names}
+
+
+def seeds(budget: Budget, data: str, kind: str, setting: str) -> int:
+    """Count the seeds of a setting."""
+    return SEEDS[budget] * (2 if (data, kind, setting) in again(budget) else 1)
 
 
 def _channels(d: int) -> str:

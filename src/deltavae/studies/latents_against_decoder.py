@@ -37,9 +37,9 @@ from deltavae.studies.arms import (
     options,
 )
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
-from deltavae.studies.information import ZERO, default, setting_options
+from deltavae.studies.information import ZERO, default, main_kind, seeds, setting_options
 from deltavae.studies.methods import ABOUT_UNITS
-from deltavae.studies.settings import SEEDS, cell
+from deltavae.studies.settings import cell
 from deltavae.studies.statistics import Interval, mean, paired_power, seeds_needed
 from deltavae.studies.summaries import (
     ABOUT_COST,
@@ -81,8 +81,8 @@ class LatentsAgainstDecoder(Study):
         pilots = [
             _pilot(budget, data, arm, seed)
             for data in tuned
-            for seed in range(SEEDS[budget])
             for arm in (OURS, SAME_DECODER)
+            for seed in range(seeds(budget, data, main_kind(budget), _piloted(budget, data, arm)))
         ]
         tuning = [
             _cell(budget, data, depth, arm, TUNING_SEED, rate)
@@ -120,8 +120,12 @@ class LatentsAgainstDecoder(Study):
         return Findings(tables, figures, _answer(differences, PLANS[budget]))
 
 
+def _piloted(budget: Budget, data: str, arm: str) -> str:
+    return default(budget, data) if arm == OURS else ZERO
+
+
 def _pilot(budget: Budget, data: str, arm: str, seed: int) -> Cell:
-    chosen = setting_options(budget, data, default(budget, data) if arm == OURS else ZERO)
+    chosen = setting_options(budget, data, _piloted(budget, data, arm))
     name = f"pilot-{data}-{'delta-vae' if arm == OURS else 'decoder'}"
     return cell(name, {"role": PILOT, "data": data, "arm": arm}, seed, chosen)
 
