@@ -31,9 +31,9 @@ SECOND_DIFFERENCE = diags_array(
 )
 
 EVERY_PAIR: dict[str, Callable[[], Latents]] = {
-    "AR1": partial(AR1, 6, [0.5, 0.95]),
-    "AR1 in units of σ*": partial(AR1, 6, [0.5, -0.99], minimiser_units=True),
-    "AR1 by innovations": partial(AR1, 6, [0.5, -0.99], True, True),
+    "AR1": partial(AR1, 6, [0.5, 0.95], False, False),
+    "AR1 in units of σ*": partial(AR1, 6, [0.5, -0.99], innovations=False),
+    "AR1 by innovations": partial(AR1, 6, [0.5, -0.99]),
     "ARp": partial(ARp, 6, 2, (0.8, -0.5, 0.3)),
     "BatchNorm": partial(BatchNorm, 6, 2, 0.7),
     "BoundedVariance": partial(BoundedVariance, 6, 2, 0.4),
@@ -41,8 +41,8 @@ EVERY_PAIR: dict[str, Callable[[], Latents]] = {
     "GaussianMarkov": partial(GaussianMarkov, SECOND_DIFFERENCE, 2),
     "Grid": partial(Grid, [0.9, -0.3], [0.5, 0.7], 2, 3),
     "Independent": partial(Independent, 6, 2, 4.0),
-    "LearnableAR1": partial(LearnableAR1, 6, [0.5, 0.9]),
-    "LearnableAR1 by innovations": partial(LearnableAR1, 6, [0.5, 0.9], innovations=True),
+    "LearnableAR1": partial(LearnableAR1, 6, [0.5, 0.9], False, False),
+    "LearnableAR1 by innovations": partial(LearnableAR1, 6, [0.5, 0.9], minimiser_units=False),
     "Matern": partial(Matern, 6, [4.0, 2.0], 2.5),
     "MeanFieldPair": partial(MeanFieldPair, Laplace(), 6, 2),
     "MeanFieldPair of modes": partial(MeanFieldPair, GaussianMixture(2.2), 3, 1),

@@ -134,7 +134,7 @@ def test_table_for_people_has_the_numbers_of_the_json():
     snail = ("--decoder", "PixelSNAIL", "--encoder", "AntiCausalPixelSNAIL")
     attending = run("describe", "--data", "digits", *snail, *SMALL, "--alpha", "0.5:0.9")
     assert "the decoder sees all earlier pixels" in attending.out
-    assert "alpha 0.5 to 0.9 (8)\n" in attending.out
+    assert "alpha 0.5 to 0.9 (8), minimiser_units on, innovations on\n" in attending.out
     words = ("forward", "FLOPs", "activations", "AntiCausalPixelSNAIL", "auxiliary prior")
     assert [word for word in words if word not in attending.out] == []  # in 80 columns
 

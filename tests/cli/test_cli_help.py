@@ -161,12 +161,12 @@ def test_printed_configuration_is_taken_back_and_later_flags_win(tmp_path):
     later = yaml.safe_load(
         run(
             *("fit", "--config", file, "--delta-bits", 7, "--decoder.layers", 3),
-            *("--latents.minimiser-units", "true", "--print-config"),
+            *("--latents.minimiser-units", "false", "--print-config"),
         ).out
     )
     assert later["delta_bits"] == 7.0
     assert later["decoder"]["init_args"] == {**options["decoder"]["init_args"], "layers": 3}
-    assert later["latents"]["init_args"] == {"minimiser_units": True, "innovations": False}
+    assert later["latents"]["init_args"] == {"minimiser_units": False, "innovations": True}
     assert {k: v for k, v in later.items() if k not in ("delta_bits", "decoder", "latents")} == {
         k: v for k, v in options.items() if k not in ("delta_bits", "decoder", "latents")
     }

@@ -365,14 +365,14 @@ def test_a_learned_prior_is_judged_by_the_floor_that_it_has_come_to():
     [
         (None, "a longer training, another δ, or a weaker decoder"),
         (
-            AR1(3, [0.5]),
+            AR1(3, [0.5], False, False),
             "a longer training, another δ, minimiser_units, innovations, or a weaker decoder",
         ),
         (
-            AR1(3, [0.5, 0.5], True),
+            AR1(3, [0.5, 0.5], innovations=False),
             "a longer training, another δ, fewer channels, innovations, or a weaker decoder",
         ),
-        (AR1(3, [0.5], True, True), "a longer training, another δ, or a weaker decoder"),
+        (AR1(3, [0.5]), "a longer training, another δ, or a weaker decoder"),
         (Independent(3, 1, 2.0), "a longer training, another δ, or a weaker decoder"),
         (Quantised(3, [2]), "a longer training, or a weaker decoder"),
         (Spherical(3, 2, 5.0), "a longer training, or a weaker decoder"),

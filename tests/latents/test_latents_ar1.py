@@ -16,8 +16,9 @@ from deltavae.rates import committed_rate, ladder, minimiser
 from deltavae.units import bits_to_nats
 
 ALPHA = [0.5, -0.3, 0.95]
-# minimiser_units and innovations: the paper's pair, the mean in units of σ*, by innovations.
-WAYS = [(False, False), (True, False), (True, True)]
+# minimiser_units and innovations: the paper's pair, the mean in units of σ*, by innovations with
+# z/σ* and with z for the decoder.
+WAYS = [(False, False), (True, False), (True, True), (False, True)]
 
 
 def seeded(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:

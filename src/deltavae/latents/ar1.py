@@ -31,8 +31,8 @@ class AR1(WhitenedPair):
         n: Latent steps, at least 1; one step commits nothing.
         alpha: α per channel, in (−1, 1); a number for one channel.
         minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
-        innovations: Whether the mean is given by innovations (`whitened`). The paper's pair has
-            both of them off.
+        innovations: Whether the mean is given by innovations (`whitened`). With the paper's pair
+            both of them are False; the study `information` has the comparison.
 
     Attributes:
         alpha: α per channel, float64.
@@ -45,7 +45,7 @@ class AR1(WhitenedPair):
     proof = "closed form: δ = ½ Σ_k [(n − 2) ln(1 + α_k²) − ln(1 − α_k²)]; 0 at n = 1"
 
     def __init__(
-        self, n: int, alpha: Alpha, minimiser_units: bool = False, innovations: bool = False
+        self, n: int, alpha: Alpha, minimiser_units: bool = True, innovations: bool = True
     ) -> None:
         floor = committed_rate(alpha, n), committed_terms(alpha, n), minimiser(alpha, n)
         super().__init__(*floor, minimiser_units, innovations)
@@ -58,8 +58,8 @@ class AR1(WhitenedPair):
         n: int,
         d: int,
         bounds: tuple[float, float] | None = None,
-        minimiser_units: bool = False,
-        innovations: bool = False,
+        minimiser_units: bool = True,
+        innovations: bool = True,
     ) -> "AR1":
         """Build the pair whose committed rate is ``delta``.
 

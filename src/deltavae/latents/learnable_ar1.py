@@ -58,8 +58,8 @@ class LearnableAR1(WhitenedPair):
         alpha: α per channel at the floor, from which |α| can only grow, |α| ≤ 1 − 1e-6; a number
             for one channel. Training starts a little above.
         minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
-        innovations: Whether the mean is given by innovations (`whitened`). The paper's pair has
-            both of them off.
+        innovations: Whether the mean is given by innovations (`whitened`). With the paper's pair
+            both of them are False; the study `information` has the comparison.
 
     Attributes:
         least_alpha: The given α, float64.
@@ -80,7 +80,7 @@ class LearnableAR1(WhitenedPair):
     )
 
     def __init__(
-        self, n: int, alpha: Alpha, minimiser_units: bool = False, innovations: bool = False
+        self, n: int, alpha: Alpha, minimiser_units: bool = True, innovations: bool = True
     ) -> None:
         if n < 2:
             raise ValueError(f"n must be at least 2 for alpha to matter, got {n}")
@@ -103,8 +103,8 @@ class LearnableAR1(WhitenedPair):
         n: int,
         d: int,
         bounds: tuple[float, float] | None = None,
-        minimiser_units: bool = False,
-        innovations: bool = False,
+        minimiser_units: bool = True,
+        innovations: bool = True,
     ) -> "LearnableAR1":
         """Build the pair whose rate is at least ``delta`` whatever α it learns.
 
