@@ -325,6 +325,10 @@ def test_information_is_judged_on_held_out_images_within_a_kind_of_decoder():
         largest = mean([0.5, 0.5001, 0.5002]).p_value
         assert fewest[0]["p (Holm)"] == pytest.approx(len(fewest) * largest, rel=1e-6)
         assert {row["verdict"] for row in tried} == {"better"}
+        to_default = rows["GatedPixelCNN", reference("cpu")]["− default"].value
+        assert to_default == pytest.approx(0.5, abs=1e-3)
+        assert rows["GatedPixelCNN", "2 channels, innovations"]["− default"] is None
+        assert rows["GatedPixelCNN", ALONE]["− default"].value == pytest.approx(0, abs=1e-3)
         assert rows["GatedPixelCNN", "plain units"]["I/δ ≥"] == pytest.approx(0.4)
     assert "worse: none." in findings.text
     assert "I(x;z) ≥ 0.25 δ: 4 channels (GatedPixelCNN)" in findings.text

@@ -21,7 +21,7 @@ w_0 makes t a tenth of atanh m where training starts, at w = 0, to which weight 
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.1,
 https://arxiv.org/abs/1901.03416
-Deviations: the paper's α is fixed; (1) to (4) are derived here.
+Deviations: the paper's α is fixed; (1) to (4) are derived here; the options are those of `ar1`.
 """
 
 import math
