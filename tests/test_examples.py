@@ -43,6 +43,35 @@ def test_python_on_a_page_runs(page, beside_runs):
     run_page(page)
 
 
+def test_page_of_the_constrained_gaussian_reaches_what_it_asks_for(capsys):
+    names = run_page(ROOT / "docs" / "maths" / "independent.md")
+    mu, log_variance, rate, formula, direct = map(float, capsys.readouterr().out.split())
+    assert (mu, log_variance) == pytest.approx((-2.5, 0.3), rel=1e-12)
+    assert rate == pytest.approx(0.5 * (math.exp(0.3) + 6.25 - 1 - 0.3), rel=1e-12)
+    assert (formula, direct) == pytest.approx((rate, rate), rel=1e-12)
+    # κ, between ½ e^v_lo and ½ e^v_hi
+    c, low, high = mu**2 - names["s"] * math.sin(names["theta"]) ** 2, names["low"], names["high"]
+    kappa = c / ((high - log_variance) * (log_variance - low))
+    assert math.exp(low) / 2 < kappa < math.exp(high) / 2
+
+
+def test_page_of_batch_normalised_means_pays_by_one_example(capsys):
+    names = run_page(ROOT / "docs" / "maths" / "batch-norm.md")
+    mean, apart, other, rest = map(float, capsys.readouterr().out.split())
+    pair, params = names["pair"], names["params"]
+    v = 63 / 64**2
+    bound = 10.0 * v / (v + pair.epsilon)
+    assert mean == pytest.approx(bound, rel=1e-12)
+    assert (apart, other, rest) == pytest.approx((63 * bound, bound / 63, 0.0), rel=1e-12)
+    pair.double().eval()  # moments of all 64 bring the bound back, any others do not
+    pair.running_mean.fill_(0.5)
+    pair.running_variance.fill_(2.0)
+    expected = 0.5 * 4 * pair.gamma**2 * (v + (1 / 64 - 0.5) ** 2) / (2.0 + pair.epsilon)
+    assert pair.rate(pair.posterior(params)).mean().item() == pytest.approx(expected, rel=1e-12)
+    pair.set_moments(params)
+    assert pair.rate(pair.posterior(params)).mean().item() == pytest.approx(bound, rel=1e-12)
+
+
 def test_readme_tells_what_comes_out(beside_runs, capsys):
     names = run_page(README)
     delta, rates = capsys.readouterr().out.split("\n", 1)
