@@ -42,7 +42,7 @@ EVERY_PAIR: dict[str, Callable[[], Latents]] = {
     "Grid": partial(Grid, [0.9, -0.3], [0.5, 0.7], 2, 3),
     "Independent": partial(Independent, 6, 2, 4.0),
     "LearnableAR1": partial(LearnableAR1, 6, [0.5, 0.9], False, False),
-    "LearnableAR1 by innovations": partial(LearnableAR1, 6, [0.5, 0.9], minimiser_units=False),
+    "LearnableAR1 by innovations": partial(LearnableAR1, 6, [0.5, 0.9]),
     "Matern": partial(Matern, 6, [4.0, 2.0], 2.5),
     "MeanFieldPair": partial(MeanFieldPair, Laplace(), 6, 2),
     "MeanFieldPair of modes": partial(MeanFieldPair, GaussianMixture(2.2), 3, 1),

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deltavae.configuration import ENCODERS, model_specification
 from deltavae.decoders import Decoder
 from deltavae.describe import PixelsSeen, RowsSeen, costs, dependence, pixels_seen, rows_seen
+from deltavae.latents import AR1
 from deltavae.likelihoods import Categorical
 from deltavae.model import DeltaVAE
 from deltavae.run_folder import instantiate
@@ -251,6 +252,12 @@ def encoder_spec(name, **sizes):
 )
 def test_rows_that_latents_are_made_from(spec, first, last):
     assert rows_seen(spec) == RowsSeen(first, last, H)
+
+
+def test_a_mean_by_innovations_is_made_from_the_rows_of_all_later_steps():
+    spec = encoder_spec("AntiCausalEncoder", layers=1, kernel_size=3)
+    assert rows_seen(spec, AR1(H, [0.5, 0.9])) == RowsSeen(H, 1, H)
+    assert rows_seen(spec, AR1(H, [0.5, 0.9], innovations=False)) == RowsSeen(4, 1, H)
 
 
 def test_every_encoder_with_a_short_name_can_be_described():

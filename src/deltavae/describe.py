@@ -32,6 +32,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deltavae.decoders import Decoder
 from deltavae.encoders import Encoder
+from deltavae.latents import Latents
+from deltavae.latents.whitened import WhitenedPair
 from deltavae.model import DeltaVAE
 from deltavae.run_folder import import_class, instantiate
 
@@ -222,11 +224,15 @@ def pixels_seen(spec: Mapping[str, Any], *, trust: bool = False) -> PixelsSeen |
     )
 
 
-def rows_seen(spec: Mapping[str, Any], *, trust: bool = False) -> RowsSeen | None:
-    """Find the rows that an image encoder makes its latent steps from.
+def rows_seen(
+    spec: Mapping[str, Any], latents: Latents | None = None, *, trust: bool = False
+) -> RowsSeen | None:
+    """Find the rows that latent steps are made from.
 
     Args:
-        spec: Specification {class_path, init_args} of the encoder.
+        spec: Specification {class_path, init_args} of the encoder of images.
+        latents: Their pair: one that makes its mean from several steps of the encoder adds their
+            rows; None: what the encoder gives at a step.
         trust: Take classes from outside deltavae too.
 
     Returns:
@@ -235,8 +241,13 @@ def rows_seen(spec: Mapping[str, Any], *, trust: bool = False) -> RowsSeen | Non
     encoder: Encoder = _narrow(spec, trust)
     shape = spec["init_args"]["image_shape"]
     x = torch.zeros(1, *shape, dtype=torch.uint8)
-    first = dependence(lambda x: encoder(x)[:, 0], x)
-    last = dependence(lambda x: encoder(x)[:, -1], x)
+
+    def step(x: Tensor, t: int) -> Tensor:
+        out = encoder(x)
+        return (latents.posterior(out).mu if isinstance(latents, WhitenedPair) else out)[:, t]
+
+    first = dependence(lambda x: step(x, 0), x)
+    last = dependence(lambda x: step(x, -1), x)
     if first is None or last is None:
         return None
     rows_of_first, rows_of_last = (int(seen.any(3).any(1).sum()) for seen in (first, last))

@@ -68,7 +68,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(interrupted):
 SAID = (
     r".*tiny\.npz: (no test split found|reduced from 256 to 5 levels).*",
     r".*run: 72 training images \(1, 4, 4\), 5 levels; [\d,]+ parameters; δ = 4\.000 bits"
-    r" \(AR1 alpha 0\.\d+ \(2×\)\)",
+    r" \(AR1 alpha 0\.\d+ \(2×\), minimiser_units on, innovations on\)",
     r"step \d+/200  [\d.]+ steps/s  distortion [\d.]+  rate [\d.]+  δ 4\.00  aux rate .* bits",
     r"fitting the auxiliary prior to the averaged weights",
     r"evaluating on the test split",

@@ -109,9 +109,9 @@ def test_one_sample_has_the_elbo_as_its_mean(scalar):
 
 
 @pytest.mark.parametrize("aux", [True, False])
-@pytest.mark.parametrize("minimiser_units", [True, False])
-def test_terms_are_those_of_the_forward(aux, minimiser_units):
-    model = toy_model(AR1(3, [0.5, 0.9], minimiser_units), aux=aux).eval()
+@pytest.mark.parametrize("way", [(False, False), (True, False), (True, True)])
+def test_terms_are_those_of_the_forward(aux, way):
+    model = toy_model(AR1(3, [0.5, 0.9], *way), aux=aux).eval()
     x = every_event()
     noise = torch.randn(16, 3, 2, generator=seeded(5), dtype=torch.float64)
     with torch.no_grad():
@@ -126,10 +126,10 @@ def test_terms_are_those_of_the_forward(aux, minimiser_units):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("minimiser_units", [True, False])
-def test_importance_weights_of_sequential_latents(minimiser_units):
+@pytest.mark.parametrize("way", [(False, False), (True, False), (True, True)])
+def test_importance_weights_of_sequential_latents(way):
     # Second derivation: log w = log p(x|z) + log p(z) − log q(z|x) with torch's own densities.
-    latents = AR1(3, [0.5, 0.9], minimiser_units)
+    latents = AR1(3, [0.5, 0.9], *way)
     model = toy_model(latents, aux=True)
     x = every_event()
     q = evaluation.encode_images(model, x.numpy())

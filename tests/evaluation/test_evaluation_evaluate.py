@@ -15,6 +15,7 @@ from deltavae.latents import (
     Independent,
     LearnableAR1,
     LearnedPrior,
+    Matern,
     Quantised,
     Spherical,
     Standard,
@@ -373,6 +374,10 @@ def test_a_learned_prior_is_judged_by_the_floor_that_it_has_come_to():
             "a longer training, another δ, fewer channels, innovations, or a weaker decoder",
         ),
         (AR1(3, [0.5]), "a longer training, another δ, or a weaker decoder"),
+        (
+            Matern(3, 4.0, 1.5),
+            "a longer training, another δ, minimiser_units, or a weaker decoder",
+        ),
         (Independent(3, 1, 2.0), "a longer training, another δ, or a weaker decoder"),
         (Quantised(3, [2]), "a longer training, or a weaker decoder"),
         (Spherical(3, 2, 5.0), "a longer training, or a weaker decoder"),

@@ -109,8 +109,9 @@ def test_no_raw_output_falls_below_the_floor(data, n, double, way):
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.9999])
-def test_float32_keeps_the_floor_where_the_textbook_form_loses_it(alpha):
-    latents = AR1(32, [alpha] * 8)
+@pytest.mark.parametrize("way", WAYS)
+def test_float32_keeps_the_floor_where_the_textbook_form_loses_it(alpha, way):
+    latents = AR1(32, [alpha] * 8, *way)
     params = 1e-3 * seeded(64, 32, 16, dtype=torch.float32)
     params[..., :8] *= 1e-3
     rate = latents.rate(latents.posterior(params))

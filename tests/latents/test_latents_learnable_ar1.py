@@ -19,6 +19,7 @@ from deltavae.rates import ALPHA_MAX, committed_rate, committed_terms, minimiser
 from deltavae.units import bits_to_nats
 
 LEAST = [0.5, -0.3, 0.95, 0.0]
+WAYS = [(False, False), (True, False), (True, True), (False, True)]
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -34,7 +35,7 @@ def trained(n: int, weight, least=LEAST, way=(False, False)) -> LearnableAR1:
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])
-@pytest.mark.parametrize("way", [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("way", WAYS)
 def test_it_is_the_fixed_pair_at_the_present_alpha(n, way):
     pair = trained(n, [-3.0, 0.5, 2.0, 4.0], way=way)
     fixed = AR1(n, pair.alpha, *way)
@@ -57,11 +58,12 @@ def test_it_is_the_fixed_pair_at_the_present_alpha(n, way):
     least=st.one_of(st.floats(1e-6, ALPHA_MAX), st.floats(-ALPHA_MAX, -1e-6), st.just(0.0)),
     n=st.integers(2, 5),
     double=st.booleans(),
+    way=st.sampled_from(WAYS),
     data=st.data(),
 )
 @settings(max_examples=150, deadline=None)
-def test_no_weight_and_no_raw_output_falls_below_the_floor(weight, least, n, double, data):
-    pair = trained(n, [weight], [least])
+def test_no_weight_and_no_raw_output_falls_below_the_floor(weight, least, n, double, way, data):
+    pair = trained(n, [weight], [least], way)
     pair = pair if double else pair.float()
     magnitude = st.one_of(st.floats(-1e4, 1e4), st.floats(-1e-3, 1e-3), st.sampled_from([0.0]))
     raw = data.draw(st.lists(magnitude, min_size=2 * n, max_size=2 * n))
@@ -124,8 +126,9 @@ def test_an_independent_minimiser_finds_the_floor_over_alpha_too():
     np.testing.assert_allclose(np.tanh(found.x[:2]), np.abs(least), rtol=1e-6)
 
 
-def test_gradients_of_the_weight():
-    pair = trained(4, [0.5, -1.0, 0.0, 1.0])
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_of_the_weight(way):
+    pair = trained(4, [0.5, -1.0, 0.0, 1.0], way=way)
     params, noise = seeded(2, 4, 8), seeded(2, 4, 4, seed=1)
 
     def outputs(weight):

@@ -15,7 +15,7 @@ from deltavae.cli.specified import specified_model
 from deltavae.data import Layout, data_layout
 from deltavae.data.layout import PUBLISHED
 from deltavae.describe import Cost, costs, pixels_seen, rows_seen
-from deltavae.latents import AR1, LearnableAR1
+from deltavae.latents import AR1, Latents, LearnableAR1
 from deltavae.model import DeltaVAE
 from deltavae.run_folder import instantiate
 from deltavae.units import nats_to_bits
@@ -48,7 +48,7 @@ def describe(options: Figures) -> int:
         "levels": model.decoder.likelihood.levels,
         **_parts(model, options),
         **_rate(model),
-        **_seen(spec["init_args"], options["trust"]),
+        **_seen(spec["init_args"], model.latents, options["trust"]),
     }
     figures |= _run(figures, layout, options)
     if options["json"]:
@@ -98,9 +98,9 @@ def _rate(model: DeltaVAE) -> Figures:
     }
 
 
-def _seen(parts: Figures, trust: bool) -> Figures:
+def _seen(parts: Figures, latents: Latents | None, trust: bool) -> Figures:
     pixels = pixels_seen(parts["decoder"], trust=trust)
-    rows = rows_seen(parts["encoder"], trust=trust) if parts.get("encoder") else None
+    rows = rows_seen(parts["encoder"], latents, trust=trust) if parts.get("encoder") else None
     return {
         "decoder_sees": None if pixels is None else asdict(pixels),
         "encoder_sees": None if rows is None else asdict(rows),

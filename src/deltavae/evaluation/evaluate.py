@@ -191,8 +191,10 @@ def _advice(latents: Latents | None) -> str:
         latents.committed_rate, latents.n
     ):
         others.append("fewer channels")
-    options = ("minimiser_units", "innovations")
-    others += [option for option in options if getattr(latents, option, True) is False]
+    if getattr(latents, "minimiser_units", True) is False:
+        others.append("minimiser_units")
+    if isinstance(latents, AR1 | LearnableAR1) and not latents.innovations:
+        others.append("innovations")
     return f"{', '.join(others)}, or a weaker decoder"
 
 

@@ -30,9 +30,10 @@ class AR1(WhitenedPair):
     Args:
         n: Latent steps, at least 1; one step commits nothing.
         alpha: α per channel, in (−1, 1); a number for one channel.
-        minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
-        innovations: Whether the mean is given by innovations (`whitened`). With the paper's pair
-            both of them are False; the study `information` has the comparison.
+        minimiser_units: Whether the decoder reads z/σ*; without innovations the mean is given in
+            units of σ* too.
+        innovations: Whether the mean is given by innovations (`whitened`). The paper's pair has
+            both of them False; the study `information` compares.
 
     Attributes:
         alpha: α per channel, float64.

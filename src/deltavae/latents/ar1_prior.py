@@ -37,6 +37,19 @@ class _OpenUnitInterval(constraints.Constraint):
         return (value.abs() < 1).all(-1)
 
 
+def _run(alpha: Tensor, u: Tensor) -> Tensor:
+    # s_t = α s_{t−1} + u_t by odd–even reduction (`priors.recurrence`), differentiable in α: every
+    # second step obeys the same recurrence with α², in a logarithmic number of calls.
+    even, odd = u[..., 0::2, :], u[..., 1::2, :]
+    pairs, rest = odd.shape[-2], even.shape[-2] - 1
+    if pairs == 0:
+        return u
+    s_odd = _run(alpha.square(), alpha * even[..., :pairs, :] + odd)
+    s_even = torch.cat([even[..., :1, :], alpha * s_odd[..., :rest, :] + even[..., 1:, :]], dim=-2)
+    both = torch.stack([s_even[..., :pairs, :], s_odd], dim=-2).flatten(-3, -2)
+    return torch.cat([both, s_even[..., pairs:, :]], dim=-2)
+
+
 @final
 class AR1Prior(WhitenedNormal):
     """d independent stationary AR(1) processes of n steps, as a torch distribution.
@@ -94,13 +107,9 @@ class AR1Prior(WhitenedNormal):
 
     def colour(self, noise: Float[Tensor, "*shape n d"]) -> Float[Tensor, "*shape n d"]:
         """Return the z whose innovations are ``noise``; see `WhitenedNormal.colour`."""
-        alpha = self.alpha.to(noise.dtype)
-        scale = self._innovation_scale().to(noise.dtype)
-        first, *rest = noise.unbind(-2)
-        steps = [first]
-        for innovation in rest:
-            steps.append(alpha * steps[-1] + scale * innovation)
-        return torch.stack(steps, dim=-2)
+        alpha = self.alpha.to(noise.dtype).unsqueeze(-2)
+        scale = self._innovation_scale().to(noise.dtype).unsqueeze(-2)
+        return _run(alpha, torch.cat([noise[..., :1, :], scale * noise[..., 1:, :]], dim=-2))
 
     def _log_det(self) -> Tensor:
         return -(self.event_shape[0] - 1) * self._innovation_scale().log().sum(-1)

@@ -57,9 +57,10 @@ class LearnableAR1(WhitenedPair):
         n: Latent steps, at least 2.
         alpha: α per channel at the floor, from which |α| can only grow, |α| ≤ 1 − 1e-6; a number
             for one channel. Training starts a little above.
-        minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
-        innovations: Whether the mean is given by innovations (`whitened`). With the paper's pair
-            both of them are False; the study `information` has the comparison.
+        minimiser_units: Whether the decoder reads z/σ*; without innovations the mean is given in
+            units of σ* too.
+        innovations: Whether the mean is given by innovations (`whitened`). The paper's pair has
+            both of them False; the study `information` compares.
 
     Attributes:
         least_alpha: The given α, float64.

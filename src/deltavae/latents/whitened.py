@@ -5,14 +5,15 @@ standard deviation of each step given all others. With σ = σ* eᵍ,
 
     KL(q ‖ p) = δ + Σ_tk [½ (e²ᵍ − 1 − 2g) + ½ e(μ)_tk²]:                                  (1)
 
-a floor plus two terms that cannot be negative. In units of the minimiser the mean is σ* m, and the
-decoder reads z/σ*: the nearer the prior's steps are to one another, the smaller σ*.
+a floor plus two terms that cannot be negative. In units of the minimiser the decoder reads z/σ*,
+and the mean is σ* m: the nearer the prior's steps are to one another, the smaller σ*.
 
-By innovations the mean is what the prior, run from the last step to the first, makes of m. Where
-its law is the same in both directions, e(μ) and m are as long, and every direction of m costs
-½ m²: what the prior makes cheap, one large number in place of many equal ones, a step of the
-optimiser reaches as soon as anything else. As m_s moves μ_t for t ≤ s only, z_t still stands for
-what the encoder has read from step t on.
+By innovations the mean is instead what the prior, run from the last step to the first, makes of
+m, in either units. Where its law is the same in both directions, e(μ) and m are as long, and every
+direction of m costs ½ m²: what the prior makes cheap, one large number in place of many equal
+ones, a step of the optimiser reaches as soon as anything else. As m_s moves μ_t for t ≤ s only,
+z_t still stands for what the encoder has read from step t on. The terms of (1) are those of m
+then: of innovations from the last step to the first, beside a δ that is counted from the first.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3.1,
 https://arxiv.org/abs/1901.03416
@@ -38,7 +39,8 @@ class WhitenedPair(Latents, ABC):
         committed_rate: As in `Latents`.
         committed_terms: As in `Latents`.
         sigma_star: As in `Latents`.
-        minimiser_units: Whether the mean is given in units of σ* and the decoder reads z/σ*.
+        minimiser_units: Whether the decoder reads z/σ*; without innovations the mean is given in
+            units of σ* too.
         innovations: Whether the mean is given by innovations, from the last step to the first: of
             priors whose law is the same in both directions.
 
@@ -73,7 +75,8 @@ class WhitenedPair(Latents, ABC):
     def posterior(self, params: Float[Tensor, "b n k"]) -> MeanFieldNormal:
         """Turn raw network output (m, r) into μ and σ = σ* eᵍ, g = 10 tanh(r/10).
 
-        μ is m, σ* m in units of the minimiser, or what the prior makes of m by innovations.
+        μ is what the prior makes of m by innovations; otherwise m, or σ* m in units of the
+        minimiser.
 
         Args:
             params: Raw output, k = 2d.
