@@ -46,7 +46,7 @@ STUDIES = {
     ),
     "pairs": Listed(
         "deltavae.studies.pairs.Pairs",
-        "every pair of posterior and prior at the same committed rate",
+        "pairs of posterior and prior at the same committed rate",
     ),
     "collapse": Listed(
         "deltavae.studies.collapse.Collapse",

@@ -81,8 +81,9 @@ class Information(Study):
     description = (
         "One committed rate, many ways to commit it. Differences are to the reference with the "
         "same kind of decoder, over paired seeds; I(x;z) is a lower bound, aux rate an upper one. "
-        "The posterior is in units of the minimiser (the decoder reads z/σ*) but in plain units, "
-        "the channels have equal α but in the ladder; what is not named is the reference's. "
+        "The reference is the first row of a decoder: channels of equal α, mean and decoder in "
+        "units of σ*. A row's name says what it changes: plain units, the decoder reads z; "
+        "innovations, the mean is given by them; ladder, α differs between channels. "
         f"{ABOUT_RATE}"
     )
 
