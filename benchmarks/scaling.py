@@ -44,7 +44,8 @@ def binary_tree(n: int) -> Tree:
 
 
 PAIRS: dict[str, Callable[[int], Latents]] = {
-    "AR(1)": partial(AR1, alpha=0.9),
+    "AR(1)": partial(AR1, alpha=0.9, minimiser_units=False, innovations=False),
+    "AR(1), innovations": partial(AR1, alpha=0.9),
     "AR(2)": partial(ARp, d=1, partials=(0.9, -0.5)),
     "Matérn 3/2": partial(Matern, length=5.0, nu=1.5),
     "Matérn 5/2": partial(Matern, length=5.0, nu=2.5),
@@ -102,8 +103,9 @@ def plot(seconds: Seconds) -> Figure:
     """Draw times against n, both axes logarithmic, with the fitted exponents."""
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axes = figure.subplots()
+    colours = (*COLOURS, "0.5")  # as many as PAIRS
     for (name, times), k, colour in zip(
-        seconds.items(), exponents(seconds).values(), COLOURS, strict=True
+        seconds.items(), exponents(seconds).values(), colours, strict=True
     ):
         label = f"{name}: n^{k:.2f}" if math.isfinite(k) else name
         milliseconds = [1e3 * time for time in times.values()]

@@ -19,11 +19,13 @@ from torch.distributions import Independent as Reinterpreted
 from torch.distributions import Laplace, MultivariateNormal, Normal, kl_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from deltavae.latents.ar1 import AR1
 from deltavae.latents.autoregressive import ARp
 from deltavae.latents.gaussian import MOST_STEPS, GaussianPair
 from deltavae.latents.gaussian_markov import GaussianMarkov
 from deltavae.latents.gaussian_prior import GaussianMarkovPrior
 from deltavae.latents.grid import Grid
+from deltavae.latents.learnable_ar1 import LearnableAR1
 from deltavae.latents.matern import Matern
 from deltavae.latents.posterior import MeanFieldNormal
 from deltavae.latents.squared_exponential import SquaredExponential
@@ -327,6 +329,9 @@ class Produced(TorchDispatchMode):
 
 
 LONG = {
+    "ar1": lambda n: AR1(n, [0.9, 0.8], False, False),
+    "ar1 by innovations": lambda n: AR1(n, [0.9, 0.8]),
+    "learnable ar1": lambda n: LearnableAR1(n, [0.9, 0.8]),
     "arp": lambda n: ARp(n, 2),
     "matern": lambda n: Matern(n, [5.0, 5.0], 2.5),
     "squared": lambda n: SquaredExponential(n, [3.0, 3.0]),

@@ -32,6 +32,7 @@ from deltavae.studies.information import (
     settings,
 )
 from deltavae.studies.latents_against_decoder import COMPARISON, PILOT, LatentsAgainstDecoder
+from deltavae.studies.pairs import RATE, REFERENCE, Pairs
 from deltavae.studies.rate_distortion import RateDistortion
 from deltavae.studies.settings import DATA
 from deltavae.studies.statistics import mean
@@ -493,6 +494,35 @@ def test_pilots_are_trainings_of_the_information_study():
     pilots = [c for c in LatentsAgainstDecoder().cells("cpu") if c.labels["role"] == PILOT]
     assert len(pilots) == 18
     assert {cell.key for cell in pilots} <= shared
+
+
+def test_pairs_are_compared_with_ar1_seed_by_seed_on_held_out_images():
+    gains = {"grid": 0.3, "tree": -0.2, "z = 0": 0.1}
+    results = []
+    for cell in Pairs().cells("cpu"):
+        pair, seed = cell.labels["pair"], cell.labels["seed"]
+        bound = 3.0 + seed - gains.get(pair, 0.0) + 0.001 * seed * (pair != REFERENCE)
+        figures = {"elbo_bpd": bound, "committed_rate_bits": 0.0}
+        if pair != "z = 0":
+            floor = 0.0 if pair.startswith("batch") else RATE["cpu"]
+            figures = {"aux_elbo_bpd": bound + 0.5, "committed_rate_bits": floor}
+            figures |= {"mutual_information_bits": 7.0, "mutual_information_cap_bits": 13.3}
+        held_out = dict.fromkeys(("elbo_bpd", "aux_elbo_bpd"), bound)
+        results.append(replace(result(cell, **figures), val=held_out))
+    findings = Pairs().findings(results, "cpu")
+    table = findings.tables["pairs"]
+    rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert rows[REFERENCE]["− AR(1)"] is rows[REFERENCE]["verdict"] is None
+    for pair, gain in gains.items():
+        assert rows[pair]["− AR(1)"].value == pytest.approx(0.001 - gain)
+        assert rows[pair]["verdict"] == ("worse" if gain < 0 else "better")
+    assert rows["quantised"]["verdict"] == "level"
+    assert rows["grid"]["I/δ ≥"] == pytest.approx(0.5)
+    assert rows["batch-normalised μ"]["I/δ ≥"] is rows["z = 0"]["I/δ ≥"] is None
+    assert rows["z = 0"]["auxiliary bound"].value == pytest.approx(3.0 + 1 - 0.1 + 0.001)
+    assert rows["tree"]["auxiliary bound"].value == pytest.approx(3.5 + 1 + 0.2 + 0.001)
+    assert set(findings.figures) == {"pairs"}
+    assert Pairs().findings(results[:1], "cpu").tables["pairs"].rows
 
 
 @pytest.mark.parametrize("data", ["fashion_mnist", "cifar10"])
