@@ -5,18 +5,26 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from deltavae import latents as pairs
 from deltavae.certificate import certify
 from deltavae.certified import StudentT
 from deltavae.latents import (
     AR1,
+    ARp,
     BatchNorm,
+    GaussianMarkov,
     GaussianPair,
+    Grid,
+    Latents,
     LearnableAR1,
     LearnedPrior,
+    Matern,
     MeanFieldPair,
     Quantised,
+    SquaredExponential,
+    Tree,
 )
 from deltavae.priors import GaussianPrior
 from deltavae.units import bits_to_nats
@@ -33,6 +41,8 @@ def test_the_search_ends_at_the_floor_and_never_below(make):
     assert found.floor == pair.floor
     assert type(pair)(**found.config).committed_rate == found.committed_rate
     assert found.proof == pair.proof
+    assert found.proven
+    assert found.no_search is None
 
 
 # Steps and channels that carry the rate.
@@ -64,19 +74,33 @@ class Boastful(GaussianPrior):
         super().__init__(innovation, factor * feedback)
         self.scale, self.alpha = torch.from_numpy(innovation**-0.5), alpha
 
-    def config(self):
-        return {}
-
     def _whiten(self, x):
         return self.scale * torch.cat([x[..., :1], x[..., 1:] - self.alpha * x[..., :-1]], -1)
 
     def _colour(self, noise):
-        raise NotImplementedError
+        steps = [noise[..., 0]]
+        for e in (noise / self.scale).unbind(-1)[1:]:
+            steps.append(self.alpha * steps[-1] + e)
+        return torch.stack(steps, -1)
 
 
-class Boast(GaussianPair):
-    def __init__(self, factor):
-        super().__init__([Boastful(4, 0.7, factor)])
+class Circular(GaussianPrior):
+    """Every step hangs on the one before, the first on the last: no order makes W triangular."""
+
+    def __init__(self, n):
+        super().__init__(np.ones(n), np.full(n, 0.25))
+
+    def _whiten(self, x):
+        return x - 0.5 * x.roll(1, -1)
+
+    def _colour(self, noise):
+        unit = torch.eye(self.n, dtype=torch.float64)
+        return torch.linalg.solve(self._whiten(unit).T, noise.mT).mT
+
+
+class Given(GaussianPair):
+    def __init__(self, prior):
+        super().__init__([prior])
 
     @classmethod
     def from_rate(cls, delta, n, d):
@@ -86,14 +110,66 @@ class Boast(GaussianPair):
         return {}
 
 
-def test_the_search_reads_the_prior_in_use_not_its_constants():
+@pytest.mark.parametrize("n", [4, 512, 513, 600])
+def test_the_search_reads_the_prior_in_use_not_its_constants(n):
     # A wrong f goes into δ and into the registered KL alike: only the map W knows better.
-    honest, boast = Boast(1.0), Boast(1.1)
-    assert honest.committed_rate == pytest.approx(AR1(4, [0.7]).committed_rate, rel=1e-12)
+    honest, boast = (Given(Boastful(n, 0.7, factor)) for factor in (1.0, 1.1))
+    assert honest.committed_rate == pytest.approx(AR1(n, [0.7]).committed_rate, rel=1e-12)
     assert abs(certify(honest, starts=2).gap) < 1e-9
-    q = boast.posterior(torch.zeros(1, 4, 2, dtype=torch.float64))
+    q = boast.posterior(torch.zeros(1, n, 2, dtype=torch.float64))
     assert boast.direct_rate(q).item() == pytest.approx(boast.committed_rate, rel=1e-12)
     assert certify(boast, starts=2).gap < -1e-2
+
+
+def ring():
+    """A cycle of 600 steps, named at random: the narrow band is in another order than theirs."""
+    names = np.random.default_rng(0).permutation(600)
+    places = np.concatenate([names, names]), np.concatenate([names, np.roll(names, 1)])
+    half = csr_array((np.repeat([1.05, -1.0], 600), places), shape=(600, 600))
+    return half + half.T
+
+
+MANY_STEPS = {
+    "AR1": lambda: AR1(600, [0.97], innovations=False),
+    "ARp": lambda: ARp(600, 2, (0.8, -0.5, 0.3)),
+    "GaussianMarkov": lambda: GaussianMarkov(ring()),
+    "Grid": lambda: Grid([0.9], [-0.7], 30, 20),
+    "LearnableAR1": lambda: LearnableAR1(600, [0.9], innovations=False),
+    "Matern": lambda: Matern(600, [20.0, 3.0], 2.5, True),
+    "SquaredExponential": lambda: SquaredExponential(600, 2.0, order=4),
+    "Tree": lambda: Tree([0.8], 3, 6),
+}
+
+
+@pytest.mark.parametrize("make", MANY_STEPS.values(), ids=MANY_STEPS)
+def test_of_many_steps_the_search_ends_at_the_floor_too(make):
+    pair = make()
+    assert pair.n >= 600
+    assert abs(certify(pair, starts=1).gap) < 1e-9
+
+
+def test_of_many_steps_no_matrix_is_made(monkeypatch):
+    whiten, at_once = Boastful._whiten, []
+
+    def recording(prior, x):
+        at_once.append(x.numel() // prior.n)
+        return whiten(prior, x)
+
+    monkeypatch.setattr(Boastful, "_whiten", recording)
+    certify(Given(Boastful(600, 0.7, 1.0)), starts=1)
+    assert max(at_once) == 64
+
+
+def test_where_an_independent_search_is_out_of_reach_the_certificate_says_so():
+    assert certify(Given(Circular(6)), starts=1).no_search is None
+    found = certify(Given(Circular(600)), starts=1)
+    assert found.numerical_minimum is found.gap is None
+    assert "not triangular in any order of the steps" in found.no_search
+    found = certify(Matern(8193, [2.0, 2.0]), starts=1)
+    assert found.numerical_minimum is None
+    assert found.no_search == "it would take too long at n = 8193; there is one up to n = 8192"
+    found = certify(Matern(8192, [2.0, 3.0]), starts=1)
+    assert "n = 8192 with 2 different channels; there is one up to n = 5792" in found.no_search
 
 
 def test_a_learned_alpha_is_searched_too():
@@ -140,12 +216,22 @@ def test_a_certified_floor_comes_with_an_interval():
 def test_a_floor_without_a_proof_says_so():
     found = certify(MeanFieldPair.from_log_prob(StudentT(3.0).log_prob, 2, 1), starts=4)
     assert found.proof.startswith("not proven")
+    assert not found.proven
     assert found.config is None  # a function is no option
     assert found.interval is None
 
 
+def test_a_pair_that_only_states_its_floor_has_not_proven_it():
+    pair = AR1(4, [0.5])
+    pair.proof = Latents.proof
+    found = certify(pair, starts=1)
+    assert (found.proven, found.floor) == (False, "example")
+    assert abs(found.gap) < 1e-9
+
+
 def test_a_prior_without_a_formula_has_no_minimum():
     found = certify(LearnedPrior(3, 2))
+    assert found.no_search == "the rate has no formula to search"
     assert found.numerical_minimum is None
     assert found.gap is None
     assert found.committed_rate == 0

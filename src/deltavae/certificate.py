@@ -1,21 +1,22 @@
 """Certificates: a pair's committed rate beside the least rate that an independent search finds.
 
 A pair states δ = min_q KL(q ‖ p), or a lower bound of it, with a proof (`Latents.proof`). Here the
-minimum is looked for by L-BFGS in float64 over raw parameters, from K random starts, of a rate
-that shares nothing with δ:
+minimum is looked for by (L-)BFGS in float64, from K random starts, of a rate that shares nothing
+with δ. The variables are a network's raw parameters, unless it is said here what they are:
 
-    Gaussian priors       KL by the prior's own map W as a matrix, Λ = Wᵀ W: Λ_tt and ln det Λ anew
+    Gaussian priors       KL by the prior's own map W, Λ = Wᵀ W: Λ_tt and ln det Λ anew from what
+                          W makes of unit vectors, as a matrix or, of many steps, in blocks
     codes (Categorical)   the family max q ≥ c of one step, n times: q_k = c + (1 − c) t²/(1 + t²),
                           the others as squares u² share the rest; raw logits have a kink there
     BatchNorm             the mean over batches, raw means standardised, where its floor holds
-    MeanFieldPair         one dimension by quadrature, n d times (`certified.numerical_minimum`)
+    MeanFieldPair         (μ, ln σ) of one dimension, n d times (`certified.numerical_minimum`)
     all others            the textbook KL (`Latents.direct_rate`); what a prior learns is searched
                           too, a constant rate is read at every start
 
     gap = (least rate found − δ)/δ:   0 where both agree, below 0 only if δ were wrong.         (1)
 
-Variables are taken in units in which the rate is equally curved in all directions at raw
-parameters 0, channel by channel: without, strongly correlated steps need thousands of iterations.
+Raw parameters are taken in units in which the rate is equally curved in all directions at 0:
+without, strongly correlated steps need thousands of iterations.
 
 Nocedal & Wright, Numerical Optimization, Springer 2006, section 7.2,
 https://doi.org/10.1007/978-0-387-40065-5
@@ -29,9 +30,10 @@ from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64, UInt8
 from scipy.optimize import minimize
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from deltavae.certified import numerical_minimum
@@ -44,12 +46,16 @@ from deltavae.latents import (
     MeanFieldNormal,
     MeanFieldPair,
     Posterior,
+    WhitenedPair,
 )
+from deltavae.priors import GaussianPrior
 
 RateOf: TypeAlias = Callable[[Tensor], Tensor]  # (starts, *shape) → nats (starts,)
 
 _BATCH = 4  # examples over which BatchNorm normalises
 _DENSE_MAX = 512  # steps up to which a prior's map is made a matrix, and curvature is taken
+_BLOCK = 64  # unit vectors to whiten at once, of more steps than that
+_ENTRIES_MAX = 2**26  # of the maps of all different channels: a minute on one core
 _NEAREST, _FURTHEST = 0.3, 3.0  # standard deviations of the starts, in units of the curvature
 
 
@@ -67,10 +73,13 @@ class RateCertificate:
         floor: "example" where no example is below δ; "mean" where a batch's mean has a floor.
         mean_rate_floor: Floor of the rate's mean over a batch: δ itself where floor is "example".
         proof: How it is proven.
-        numerical_minimum: Least rate that the search found; None where there is no formula.
+        numerical_minimum: Least rate that the search found; None where there was no search.
         starts: Random starts of the search.
         interval: Proven lower and upper bound of the minimum, the lower one δ; None where δ is a
             closed form, or nothing is proven.
+        proven: Whether ``proof`` is one. Where not, ``floor`` says for what the floor holds if no
+            posterior has a lower rate than the one that was found or stated.
+        no_search: Why there was no search; None where there was one.
     """
 
     pair: str
@@ -84,6 +93,8 @@ class RateCertificate:
     numerical_minimum: float | None
     starts: int
     interval: tuple[float, float] | None = None
+    proven: bool = True
+    no_search: str | None = None
 
     @property
     def gap(self) -> float | None:
@@ -114,6 +125,11 @@ def certify(latents: Latents, starts: int = 16, seed: int = 0) -> RateCertificat
     """
     if starts < 1:
         raise ValueError(f"starts must be at least 1, got {starts}")
+    least, no_search = None, None
+    try:
+        least = _least_rate(latents, starts, seed)
+    except _NoSearchError as error:
+        no_search = str(error)
     return RateCertificate(
         pair=type(latents).__name__,
         config=arguments(latents),
@@ -123,9 +139,11 @@ def certify(latents: Latents, starts: int = 16, seed: int = 0) -> RateCertificat
         floor=latents.floor,
         mean_rate_floor=latents.mean_rate_floor,
         proof=latents.proof,
-        numerical_minimum=_least_rate(latents, starts, seed),
+        numerical_minimum=least,
         starts=starts,
         interval=_interval(latents),
+        proven=_proven(latents),
+        no_search=no_search,
     )
 
 
@@ -137,6 +155,16 @@ def arguments(latents: Latents) -> dict[str, Any] | None:
         return None
 
 
+class _NoSearchError(Exception):
+    """There is no rate to search that shares nothing with δ: the message says why."""
+
+
+def _proven(latents: Latents) -> bool:
+    if isinstance(latents, MeanFieldPair):
+        return latents.certificate.certified
+    return latents.proof != Latents.proof
+
+
 def _interval(latents: Latents) -> tuple[float, float] | None:
     if not isinstance(latents, MeanFieldPair) or not latents.certificate.certified:
         return None
@@ -144,7 +172,7 @@ def _interval(latents: Latents) -> tuple[float, float] | None:
     return (size * one.lower, size * one.upper) if one.lower < one.upper else None
 
 
-def _least_rate(latents: Latents, starts: int, seed: int) -> float | None:
+def _least_rate(latents: Latents, starts: int, seed: int) -> float:
     if isinstance(latents, MeanFieldPair):
         value, _, _ = numerical_minimum(latents.prior.log_prob, starts, seed)
         return latents.n * latents.d * value
@@ -152,12 +180,12 @@ def _least_rate(latents: Latents, starts: int, seed: int) -> float | None:
     generator = torch.Generator().manual_seed(seed)
     shape = (pair.n, pair.params_per_step)
     if pair.direct_rate(pair.posterior(torch.zeros(1, *shape, dtype=torch.float64))) is None:
-        return None
+        raise _NoSearchError("the rate has no formula to search")
     if isinstance(pair, BatchNorm):
         return _search(pair, _batch_mean(pair), (_BATCH, *shape), starts, generator)
     if isinstance(pair, Categorical):
         return _search(pair, _codes(pair), (1, pair.d), starts, generator)
-    rate = _by_matrix(pair) if isinstance(pair, GaussianPair) else _by_textbook(pair)
+    rate = _by_whitening(pair) if isinstance(pair, GaussianPair) else _by_textbook(pair)
     return _search(pair, rate, shape, starts, generator)
 
 
@@ -171,23 +199,87 @@ def _direct(pair: Latents, q: Posterior) -> Tensor:
     return rate
 
 
-def _by_matrix(pair: GaussianPair) -> RateOf:
-    if pair.n > _DENSE_MAX:
-        return _by_textbook(pair)
-    unit = torch.eye(pair.n, dtype=torch.float64)
-    maps = torch.stack([prior.whiten(unit).T for prior in pair.priors])  # W of every channel
-    log_det = 2 * torch.linalg.slogdet(maps).logabsdet.sum()  # of Λ = Wᵀ W
+def _by_whitening(pair: GaussianPair) -> RateOf:
+    dense = pair.n <= _DENSE_MAX
+    diagonal, log_det, energy = _from_matrices(pair) if dense else _from_blocks(pair)
 
     def rate(raw: Tensor) -> Tensor:
         q = pair.posterior(raw)
         assert isinstance(q, MeanFieldNormal)
-        spread = torch.einsum("dij,bjd->b", maps.square(), q.sigma.square())  # Σ Λ_tt σ_t²
-        energy = torch.einsum("dij,bjd->bid", maps, q.mu).square().sum((1, 2))  # μᵀ Λ μ
+        spread = (diagonal * q.sigma.square()).sum((1, 2))  # Σ Λ_tt σ_t²
         log_variance = 2 * q.sigma.log().sum((1, 2))
-        total: Tensor = spread + energy - pair.n * pair.d - log_variance - log_det
-        return 0.5 * total
+        return 0.5 * (spread + energy(q.mu) - pair.n * pair.d - log_variance - log_det)
 
     return rate
+
+
+def _from_matrices(pair: GaussianPair) -> tuple[Float64[Tensor, "n d"], float, RateOf]:
+    """Return Λ_tt, ln det Λ and μ ↦ μᵀ Λ μ by the maps of all channels as matrices."""
+    unit = torch.eye(pair.n, dtype=torch.float64)
+    maps = torch.stack([prior.whiten(unit).T for prior in pair.priors])  # W of every channel
+    log_det = 2 * float(torch.linalg.slogdet(maps).logabsdet.sum())  # of Λ = Wᵀ W
+
+    def energy(mu: Tensor) -> Tensor:
+        return torch.einsum("dij,bjd->bid", maps, mu).square().sum((1, 2))
+
+    return maps.square().sum(1).T, log_det, energy
+
+
+def _from_blocks(pair: GaussianPair) -> tuple[Float64[Tensor, "n d"], float, RateOf]:
+    """Return the same of many steps, without a matrix."""
+    different = dict.fromkeys(pair.priors)
+    if len(different) * pair.n**2 > _ENTRIES_MAX:
+        most = max(_DENSE_MAX, math.isqrt(_ENTRIES_MAX // len(different)))
+        channels = f" with {len(different)} different channels" if len(different) > 1 else ""
+        raise _NoSearchError(
+            f"it would take too long at n = {pair.n}{channels}; there is one up to n = {most}"
+        )
+    found = {prior: _diagonal_and_log_det(prior) for prior in different}
+    diagonals, log_dets = zip(*(found[prior] for prior in pair.priors), strict=True)
+
+    def energy(mu: Tensor) -> Tensor:
+        return pair.prior.whiten(mu).square().sum((1, 2))
+
+    return torch.stack(diagonals, dim=1), math.fsum(log_dets), energy
+
+
+def _diagonal_and_log_det(prior: GaussianPrior) -> tuple[Float64[Tensor, " n"], float]:
+    """Whiten unit vectors: columns of W, the squares of which sum to Λ_tt.
+
+    Where W is triangular in some order of the steps, whichever, ln det Λ = 2 Σ_t ln |W_tt|. That
+    it is so is seen from which entries are not 0, kept as bits.
+    """
+    n = prior.n
+    diagonal, pivots = torch.empty(2, n, dtype=torch.float64)
+    followers = np.empty((n, -(-n // 8)), dtype=np.uint8)
+    waits_for = np.zeros(n, dtype=np.int64)
+    for block in torch.split(torch.arange(n), _BLOCK):
+        columns = prior.whiten(one_hot(block, n).double())  # one in each row
+        diagonal[block] = columns.square().sum(1)
+        pivots[block] = columns.gather(1, block[:, None])[:, 0]
+        others = (columns != 0).scatter(1, block[:, None], False).numpy()
+        followers[block] = np.packbits(others, axis=1)
+        waits_for += others.sum(0)
+    if not _can_be_ordered(followers, waits_for):
+        raise _NoSearchError(
+            f"the map that makes the prior white is not triangular in any order of the steps, and "
+            f"n = {n} is too large for its determinant; there is one up to n = {_DENSE_MAX}"
+        )
+    return diagonal, 2 * float(pivots.abs().log().sum())
+
+
+def _can_be_ordered(
+    followers: UInt8[np.ndarray, "n bytes"], waits_for: Int64[np.ndarray, " n"]
+) -> bool:
+    """Take steps, one by one, that wait for no other: whether that goes on until all are taken."""
+    n, taken = len(waits_for), 0
+    ready = np.flatnonzero(waits_for == 0).tolist()
+    while ready:
+        taken += 1
+        freed = np.unpackbits(followers[ready.pop()], count=n)
+        waits_for = waits_for - freed
+        ready.extend(np.flatnonzero(freed * (waits_for == 0)).tolist())
+    return taken == n
 
 
 def _codes(pair: Categorical) -> RateOf:
@@ -261,6 +353,8 @@ def _equal_curvature(pair: Latents, rate: RateOf, shape: tuple[int, ...]) -> Cal
     Normals alone have it: two numbers per step and channel; channels do not know of each other.
     """
     n, d = pair.n, pair.d
+    if shape == (n, 2 * d) and n > _DENSE_MAX and isinstance(pair, WhitenedPair):
+        return _coloured(pair)
     if shape != (n, 2 * d) or n > _DENSE_MAX:
         return lambda y: y
     origin = torch.zeros(n, 2, d, dtype=torch.float64, requires_grad=True)
@@ -282,5 +376,19 @@ def _equal_curvature(pair: Latents, rate: RateOf, shape: tuple[int, ...]) -> Cal
         by_channel = y.view(-1, 2 * n, d).permute(0, 2, 1)[..., None]  # (starts, d, 2n, 1)
         raw: Tensor = (units @ by_channel)[..., 0].mT.reshape(-1, n, 2 * d)
         return raw
+
+    return raw_of
+
+
+def _coloured(pair: WhitenedPair) -> Callable[..., Tensor]:
+    """Return that map by W⁻¹: of μ, in the units in which the decoder reads it.
+
+    Were W⁻¹ wrong, then the search would take longer, and that is all.
+    """
+
+    def raw_of(y: Tensor) -> Tensor:
+        noise, scale = y.chunk(2, dim=-1)
+        mean = noise if pair.innovations else pair.to_decoder(pair.prior.colour(noise))
+        return torch.cat([mean, scale / math.sqrt(2)], dim=-1)
 
     return raw_of

@@ -4,13 +4,15 @@ import json
 import math
 import re
 from inspect import isabstract
+from pathlib import Path
 
 import pytest
 from command_line import run
 
 from deltavae import latents as pairs
+from deltavae.certified import StudentT
 from deltavae.cli.parsing import _EPILOGS
-from deltavae.latents import AR1, Latents, Matern
+from deltavae.latents import AR1, Latents, Matern, MeanFieldPair
 from deltavae.units import bits_to_nats
 
 NAMES = sorted(
@@ -41,9 +43,12 @@ def test_every_pair_is_certified(name):
     found = figures(name, "--n", 6, "--d", 3, *OWN.get(name, ()), *rate, "--starts", 3)
     assert found["pair"] == name
     assert found["proof"] == getattr(pairs, name).proof or name == "MeanFieldPair"
+    assert found["proven"]
     if name == "LearnedPrior":
         assert found["numerical_minimum_bits"] is found["gap_relative"] is None
+        assert found["no_search"] == "the rate has no formula to search"
         return
+    assert found["no_search"] is None
     floor = found["committed_rate_bits"]
     if name == "BatchNorm":
         assert (floor, found["floor"]) == (0, "mean")
@@ -110,7 +115,8 @@ def test_a_mean_an_interval_and_nothing_are_named_so():
     assert interval["within"].startswith(interval["δ"])
     nothing = lines(run("certify", "Standard", *words))
     assert nothing["holds for"] == "nothing to hold"
-    assert lines(run("certify", "LearnedPrior", *words))["search"].startswith("none")
+    shown = lines(run("certify", "LearnedPrior", *words))
+    assert shown["search"] == "none: the rate has no formula to search"
 
 
 def test_a_discrete_knob_shows_what_was_asked_beside_what_there_is():
@@ -136,6 +142,63 @@ def test_a_wrong_floor_is_status_1(monkeypatch):
     assert ended.status == 1
     assert "BELOW the floor" in ended.out
     assert "a rate below the floor of AR1, by 0.0099 of it: a bug" in ended.error
+
+
+@pytest.fixture
+def not_proven(monkeypatch):
+    """What the command builds in the place of a MeanFieldPair, from a function on the line."""
+    pair = MeanFieldPair.from_log_prob(StudentT(3.0).log_prob, 2, 1)
+    monkeypatch.setattr(MeanFieldPair, "from_rate", lambda *_, **__: pair)
+    return pair
+
+
+NOT_PROVEN = (
+    "MeanFieldPair",
+    "--n",
+    2,
+    "--d",
+    1,
+    "--delta-nats",
+    1,
+    "--latents.prior",
+    "StudentT",
+)
+
+
+def test_a_floor_that_is_not_proven_is_not_called_one(not_proven, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    shown = lines(run("certify", *NOT_PROVEN))
+    doubt = "if no posterior has a lower rate: that is not proven"
+    assert shown["holds for"] == f"every example, {doubt}"
+    assert shown["proof"].startswith("not proven: ")
+    assert shown["gap"].endswith("the search has found no lower one either")
+    found = figures(*NOT_PROVEN)
+    assert (found["floor"], found["proven"], found["interval_bits"]) == ("example", False, None)
+
+
+def test_a_lower_rate_than_a_floor_without_a_proof_is_no_bug(not_proven):
+    not_proven.committed_rate = not_proven.mean_rate_floor = 1.01 * not_proven.committed_rate
+    ended = run("certify", *NOT_PROVEN, "--starts", 4)
+    assert ended.status == 1
+    assert ended.error.endswith("by 0.0099 of it: a floor without a proof, and too high")
+
+
+def test_the_page_shows_what_is_printed(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "certificates.md").read_text()
+    asked, told = re.search(
+        r"```sh\ndeltavae (.*)\n```\n\n```text\n(.*?)```", page, re.DOTALL
+    ).groups()
+    ended = run(*asked.split())
+    assert (ended.status, ended.err) == (0, "")
+    on_page, printed = (
+        [line.rstrip() for line in text.splitlines()] for text in (told, ended.out)
+    )
+    assert printed[:-1] == on_page[:-1]
+    for line in (printed[-1], on_page[-1]):  # the last digits are the machine's
+        gap, word = re.fullmatch(r"gap        (\S+) of it: (.*)", line).groups()
+        assert abs(float(gap)) < 1e-12
+        assert word == "the search agrees"
 
 
 def test_help_lists_every_pair():

@@ -31,9 +31,11 @@ def certify(options: Options) -> int:
         _show(found, pair.summary, asked)
     gap = found.gap
     if gap is not None and gap < -_ROUNDING:
+        below = f"the search found a rate below the floor of {found.pair}, by {-gap:.3g} of it: "
         raise CommandError(
-            f"the search found a rate below the floor of {found.pair}, by {-gap:.3g} of it: a bug "
-            "in the pair; please report it with this command"
+            f"{below}a bug in the pair; please report it with this command"
+            if found.proven
+            else f"{below}a floor without a proof, and too high"
         )
     return 0
 
@@ -75,9 +77,11 @@ def _figures(found: RateCertificate, asked: float | None) -> Options:
         "floor": found.floor,
         "mean_rate_floor_bits": nats_to_bits(found.mean_rate_floor) if of_mean else None,
         "proof": found.proof,
+        "proven": found.proven,
         "numerical_minimum_bits": None if minimum is None else nats_to_bits(minimum),
         "numerical_minimum_nats": minimum,
         "starts": found.starts,
+        "no_search": found.no_search,
         "gap_relative": found.gap,
         "interval_bits": None if interval is None else [nats_to_bits(end) for end in interval],
     }
@@ -103,18 +107,19 @@ def _show(found: RateCertificate, summary: str, asked: float | None) -> None:
 
 
 def _holds(found: RateCertificate) -> str:
+    doubt = "" if found.proven else ", if no posterior has a lower rate: that is not proven"
     if found.floor == "mean":
-        return "the mean over a training batch; no example by itself has a floor"
-    return "every example" if found.committed_rate > 0 else "nothing to hold"
+        return f"the mean over a training batch{doubt}; no example by itself has a floor"
+    return f"every example{doubt}" if found.committed_rate > 0 else "nothing to hold"
 
 
 def _search(found: RateCertificate) -> list[tuple[str, str]]:
     if found.numerical_minimum is None or found.gap is None:
-        return [("search", "none: the rate has no formula to search")]
+        return [("search", f"none: {found.no_search}")]
     starts = f"{found.starts} random start{'s' if found.starts > 1 else ''}"
     unit = "of it" if found.mean_rate_floor > 0 else "nats"
     if abs(found.gap) <= _SAME:
-        word = "the search agrees"
+        word = "the search agrees" if found.proven else "the search has found no lower one either"
     elif found.gap > 0:
         word = "the search ended above: try more --starts"
     else:
