@@ -8,11 +8,13 @@ import torch
 from torch.distributions import Independent as Reinterpreted
 from torch.distributions import Normal, kl_divergence
 
+from deltavae.certified import Laplace
 from deltavae.latents import (
     AR1,
     AR1Prior,
     Grid,
     Matern,
+    MeanFieldPair,
     PowerSpherical,
     SphericalUniform,
     as_pyro,
@@ -23,6 +25,7 @@ PAIRS = {
     "ar1": AR1(4, [0.5, -0.9]),
     "matern": Matern(4, [3.0, 3.0], 2.5),
     "grid": Grid([0.8, 0.3], [0.6, 0.9], 2, 2),
+    "laplace": MeanFieldPair(Laplace(), 4, 2),
 }
 
 

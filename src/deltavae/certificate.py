@@ -174,7 +174,7 @@ def _interval(latents: Latents) -> tuple[float, float] | None:
 
 def _least_rate(latents: Latents, starts: int, seed: int) -> float:
     if isinstance(latents, MeanFieldPair):
-        value, _, _ = numerical_minimum(latents.prior.log_prob, starts, seed)
+        value, _, _ = numerical_minimum(latents.density.log_prob, starts, seed)
         return latents.n * latents.d * value
     pair = copy.deepcopy(latents).cpu().double().train()
     generator = torch.Generator().manual_seed(seed)

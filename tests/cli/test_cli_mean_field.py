@@ -23,8 +23,8 @@ def test_a_prior_named_on_the_command_line(data, tmp_path):
     assert min(rates) >= floor
     pair = load(folder).latents
     kept = yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]["latents"]
-    assert kept["init_args"]["prior"] == pair.prior.specification()
-    assert isinstance(pair.prior, StudentT)
+    assert kept["init_args"]["prior"] == pair.density.specification()
+    assert isinstance(pair.density, StudentT)
     drawn = run("sample", folder, "--n", "2", "--prior", "model", "--out", tmp_path / "x.npz")
     assert drawn.status == 0, drawn.err
 

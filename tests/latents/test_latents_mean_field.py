@@ -8,13 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import cauchy, kstest, logistic
 from sklearn.datasets import load_digits
+from torch.distributions import kl_divergence
 
-from deltavae.certified import GaussianMixture, Laplace, Logistic, ScalarPrior, StudentT, rule
+from deltavae import load
+from deltavae.certified import (
+    Certificate,
+    GaussianMixture,
+    Laplace,
+    Logistic,
+    ProductPrior,
+    ScalarPrior,
+    StudentT,
+    rule,
+)
 from deltavae.configuration import build_latents, model_specification
 from deltavae.data import Dataset, Split
 from deltavae.latents import MeanFieldPair
 from deltavae.run_folder import RunFolder, instantiate
 from deltavae.training import DeltaVAEDataModule, DeltaVAEModule, read_log, train
+from deltavae.training.floors import BrokenFloorError, check_floor
 from deltavae.units import bits_to_nats, both_units, nats_to_bits
 from panels import divergence
 from runs import DECODER, ENCODER
@@ -55,6 +67,25 @@ def test_rate_is_the_divergence(name):
         assert bool((above <= 2 * bound + 1e-6).all())
     rates = torch.tensor(direct, dtype=torch.float64).reshape(5, 6).sum(1)
     torch.testing.assert_close(pair.direct_rate(q), rates, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_prior_as_a_distribution(name):
+    pair = PAIRS[name]
+    prior = pair.prior
+    assert (type(prior), prior.event_shape, prior.density) == (ProductPrior, (3, 2), pair.density)
+    q = pair.posterior(raw(5, 3, 4))
+    z = q.sample(raw(5, 3, 2))
+    assert torch.equal(pair.log_prior(z), pair.density.log_prob(z).sum(dim=(1, 2)))
+    assert prior.sample((7,)).shape == (7, 3, 2)
+    assert prior.sample().dtype == torch.float64
+    above = pair.rate(q) - kl_divergence(q.distribution, prior)
+    error = torch.zeros(5)
+    if pair.density.curvature is not None:
+        bounds = pair.density.curvature, pair.density.quartic
+        error = rule(len(pair.nodes) // 2).error(q.sigma, *bounds).sum(dim=(1, 2))
+    assert float(above.min()) >= -1e-11
+    assert bool((above <= 2 * error + 6e-6 * pair.committed_rate + 1e-11).all())
 
 
 @settings(max_examples=150, deadline=None)
@@ -204,7 +235,7 @@ def test_bring_your_own():
     params = raw(3, 4, 4)
     assert torch.equal(own.posterior(params).excess, given.posterior(params).excess)
     middle = own.posterior(torch.zeros(1, 4, 4)).mu
-    below = own.prior.log_prob(torch.linspace(-12, float(middle[0, 0, 0]), 20_001)).exp()
+    below = own.density.log_prob(torch.linspace(-12, float(middle[0, 0, 0]), 20_001)).exp()
     assert float(below.mean()) * (float(middle[0, 0, 0]) + 12) == pytest.approx(0.5, abs=1e-3)
     with pytest.raises(ValueError, match="a prior given as a function cannot be kept"):
         given.config()
@@ -221,6 +252,41 @@ def test_without_bounds_the_floor_is_only_found():
     assert 8 * proven.certificate.lower <= loose.committed_rate <= 8 * proven.certificate.upper
     q = loose.posterior(raw(16, 4, 4))
     torch.testing.assert_close(loose.rate(q), loose.direct_rate(q), rtol=1e-3, atol=0)
+
+
+class Missed(Own):
+    """The same, of whose two minima the search has found the higher one."""
+
+    curvature = None
+
+    @property
+    def certificate(self):
+        return Certificate(1.2, 1.2, 2.0, 1.0, False, "by hand")
+
+
+def test_the_direct_check_sees_what_the_excess_hides():
+    pair = MeanFieldPair(Missed(), 1, 1, panels=64)
+    params = torch.tensor([[[-2.0 - pair._centre, 0.0]]])  # σ* = 1
+    q = pair.posterior(params)
+    assert float(q.excess) == 0
+    assert float(pair.direct_rate(q)) < 0.4  # at the mode of weight 0.7: ln(1/0.7) at most
+    with pytest.raises(BrokenFloorError, match="below the committed rate"):
+        check_floor(pair, params, torch.arange(1), step=1)
+
+
+def test_a_run_folder_keeps_a_prior_of_ones_own(tmp_path):
+    pair = MeanFieldPair(Own(), 4, 2)
+    spec = model_specification((1, 4, 4), 5, decoder=DECODER, encoder=ENCODER, latents=pair)
+    model, run = instantiate(spec, trust=True), RunFolder(tmp_path)
+    run.write_config({"model": spec})
+    run.save_weights(model)
+    with pytest.raises(ValueError, match='Own" is not a class of deltavae'):
+        load(tmp_path)
+    loaded = load(tmp_path, trust=True).latents
+    assert type(loaded.density) is Own
+    assert loaded.config() == pair.config()
+    params = raw(3, 4, 4)
+    assert torch.equal(loaded.rate(loaded.posterior(params)), pair.rate(pair.posterior(params)))
 
 
 @pytest.mark.parametrize(("path", "rate"), [("GaussianMixture", 4.0), ("Laplace", None)])

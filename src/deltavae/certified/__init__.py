@@ -3,6 +3,7 @@
 from deltavae.certified.base import ScalarPrior
 from deltavae.certified.minimum import Certificate, certified_minimum, numerical_minimum
 from deltavae.certified.priors import GaussianMixture, GivenPrior, Laplace, Logistic, StudentT
+from deltavae.certified.product import ProductPrior
 from deltavae.certified.quadrature import Rule, divergence, rule
 from deltavae.certified.quantiles import from_noise, spread, tabulate_quantiles
 
@@ -12,6 +13,7 @@ __all__ = [
     "GivenPrior",
     "Laplace",
     "Logistic",
+    "ProductPrior",
     "Rule",
     "ScalarPrior",
     "StudentT",

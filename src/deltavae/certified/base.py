@@ -116,8 +116,8 @@ class ScalarPrior(ABC):
             by: The rule of the quadrature, in float64.
 
         Returns:
-            Nats: at least 0, and too much by at most twice ``by.error(σ, …)``, if the floor is
-            certified; else what the quadrature says, without a bound of its error.
+            Nats, at least 0: too much by at most twice ``by.error(σ, …)`` if the floor is
+            certified; else what the quadrature says, or 0 where that is below the floor found.
         """
         least = self.certificate
         sigma = least.sigma * log_scale.exp()
@@ -125,12 +125,12 @@ class ScalarPrior(ABC):
         x = mu[..., None] + sigma[..., None] * by.nodes.to(mu.dtype)
         # the difference is summed, not the sums subtracted: near the floor nothing cancels
         rise = (reference.to(mu.dtype) - self.log_prob(x)) @ by.weights.to(mu.dtype)
-        if self.curvature is None:
-            return rise - log_scale
-        entropy = 0.5 * math.log(2 * math.pi * math.e) + math.log(least.sigma)
-        above = (-(reference @ by.weights) - entropy - least.lower).to(mu.dtype)
-        total = rise - log_scale + above + by.error(sigma, self.curvature, self.quartic)  # (2)
-        return total.clamp(min=0)  # rounding alone
+        total = rise - log_scale
+        if self.curvature is not None:
+            entropy = 0.5 * math.log(2 * math.pi * math.e) + math.log(least.sigma)
+            above = (-(reference @ by.weights) - entropy - least.lower).to(mu.dtype)
+            total = total + above + by.error(sigma, self.curvature, self.quartic)  # (2)
+        return total.clamp(min=0)  # rounding alone, unless no proof says that δ₁ is the least
 
 
 def solve_floor(
