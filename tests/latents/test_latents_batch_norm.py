@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
 from deltavae.latents import BatchNorm
+from deltavae.units import bits_to_nats
 
 
 def seeded(*shape, seed=0):
@@ -73,6 +74,12 @@ def test_floor_follows_from_gamma_where_the_raw_means_vary():
     params = 30 * seeded(64, 4, 6)
     params[..., 3:] = 0.0
     assert latents.rate(latents.posterior(params)).mean().item() == pytest.approx(7.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("bits", [5.0, 50.0, 500.0])
+def test_floor_is_the_one_asked_for_at_any_rate(bits):
+    latents = BatchNorm.from_rate(bits_to_nats(bits), n=16, d=8)
+    assert latents.mean_rate_floor == pytest.approx(bits_to_nats(bits), rel=1e-12)
 
 
 def test_no_example_has_a_floor_and_neither_has_evaluation():

@@ -138,6 +138,9 @@ def test_half_precision_keeps_the_floor():
     [
         (5.0, 8, 8, GaussianMixture()),
         (50.0, 8, 16, GaussianMixture()),
+        (500.0, 32, 32, GaussianMixture()),
+        (5.0, 8, 8, StudentT()),
+        (50.0, 16, 16, StudentT()),
         (500.0, 32, 64, StudentT()),
     ],
 )
