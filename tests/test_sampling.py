@@ -180,7 +180,7 @@ def test_completion_draws_z_given_what_is_kept():
     """P(the next pixel | the rows kept) by importance sampling with very many z, and counted."""
     model, rows, many = completing_model(), 2, 20_000
     x = torch.randint(0, 5, (1, 1, 4, 4), dtype=torch.uint8)
-    z = model.sample_latents(many, generator=seed(5)).double()
+    z = model.latents.to_decoder(model.sample_latents(many, generator=seed(5)).double())
     with torch.no_grad():
         everyone = x.expand(many, 1, 4, 4)
         log_weight = model.decoder.log_prob(everyone, z, rows * 4)

@@ -407,7 +407,7 @@ def test_courses_are_named_by_target_and_show_the_cap(collapse):
     assert betas == {0.03, 0.6}  # a small and a large one
     figure = collapse.figures["training"]
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert {"β-VAE, 0.03 β", "β-VAE, 0.6 β", "δ-VAE, 20 bits", "VAE", "cap"} <= set(names)
+    assert {"β-VAE, 0.03 β", "β-VAE, 0.6 β", "δ-VAE, 10 bits", "VAE", "cap"} <= set(names)
     information = next(ax for ax in figure.axes if ax.get_title().startswith("I(x;z)"))
     (cap,) = [line for line in information.lines if line.get_label() == "cap"]
     assert cap.get_ydata()[0] == pytest.approx(math.log2(1000))
