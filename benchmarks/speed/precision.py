@@ -105,7 +105,8 @@ def cell(folder: Path, data: Dataset, precision: str, seed: int, steps: int) -> 
         finished: dict[str, Any] = json.loads(run.metrics.read_text())
         return finished
     torch.manual_seed(seed)
-    latents = AR1.from_rate(DELTA, n=data.shape[1], d=LATENT_CHANNELS)
+    plain = {"minimiser_units": False, "innovations": False}
+    latents = AR1.from_rate(DELTA, n=data.shape[1], d=LATENT_CHANNELS, **plain)
     parts = {"decoder": DECODER, "encoder": ENCODER, "latents": latents}
     model = instantiate(model_specification(data.shape, data.levels, **parts))
     module = DeltaVAEModule(model, steps=steps, seed=seed)

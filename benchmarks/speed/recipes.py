@@ -144,7 +144,8 @@ class Network:
         torch.manual_seed(0)
         if not latents:
             return DeltaVAE(self.decoder(False))
-        pair = AR1.from_rate(DELTA, n=self.side, d=LATENT_CHANNELS)
+        plain = {"minimiser_units": False, "innovations": False}
+        pair = AR1.from_rate(DELTA, n=self.side, d=LATENT_CHANNELS, **plain)
         prior = AuxiliaryPrior(pair.n, pair.d)
         return DeltaVAE(self.decoder(True), self.encoder(pair.params_per_step), pair, prior)
 
