@@ -81,6 +81,26 @@ def test_time_limit_ends_with_a_measurement(tmp_path):
     assert (tmp_path / "log.csv").read_text() == log
 
 
+class TimeIsUp(pl.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step - 1:
+            pl_module.seconds = 60.0
+
+
+@pytest.mark.parametrize("step", [3, 5, 8, 10])  # before the first row, at it, between two, at one
+def test_run_resumed_when_its_time_is_up_leaves_its_log_as_it_was(tmp_path, step):
+    _, outcome = fit(tmp_path, val_every=50, max_minutes=1.0, callbacks=[TimeIsUp(step)])
+    assert outcome.step == step
+    log = (tmp_path / "log.csv").read_text()
+    _, outcome = fit(tmp_path, val_every=50, max_minutes=1.0, resume=True)
+    assert outcome.step == step
+    assert (tmp_path / "log.csv").read_text() == log
+    assert read_log(tmp_path / "log.csv")[-1]["step"] == step
+
+
 def test_disk_that_fills_while_the_log_is_written_anew_leaves_the_old_one_whole(
     tmp_path, monkeypatch
 ):

@@ -51,6 +51,18 @@ def test_anti_causal_step_is_made_from_the_first_pixel_of_its_box_on(cls, name, 
     assert torch.equal(influence(build(cls, BOXES[name], seed)), expected)
 
 
+@pytest.mark.parametrize("name", BOXES)
+def test_with_a_summary_one_layer_sees_all_from_the_first_pixel_of_its_box_on(name):
+    torch.manual_seed(0)
+    sizes = {"channels": 6, "layers": 1, "kernel_size": 3, "summary": True}
+    encoder = AntiCausalEncoder((2, H, W), LEVELS, 4, boxes=BOXES[name], **sizes).double()
+    first = torch.tensor([top * W + left for top, left, _, _ in BOXES[name]])
+    found, allowed = influence(encoder), torch.arange(H * W)[:, None] >= first
+    assert not found[~allowed].any()
+    last = max(row for row, *_ in BOXES[name]) * W  # the boxes that begin last
+    assert found[last + W :].all()
+
+
 @pytest.mark.parametrize("cls", NON_CAUSAL)
 @pytest.mark.parametrize("name", BOXES)
 def test_non_causal_step_is_made_from_the_whole_image(cls, name):

@@ -9,6 +9,7 @@ from deltavae.encoders import (
     NonCausalEncoder,
     NonCausalPixelSNAIL,
 )
+from deltavae.encoders.image import with_mean_from_here_on
 
 SHAPE = (2, 6, 5)
 LEVELS = 7
@@ -36,6 +37,23 @@ def test_anti_causal_latent_sees_its_own_row_and_all_later_ones_only(seed):
     torch.manual_seed(seed)
     encoder = AntiCausalEncoder(SHAPE, LEVELS, 4, channels=6, layers=3, kernel_size=5).double()
     assert torch.equal(influence(encoder), torch.ones(6, 6).triu().bool())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_a_summary_one_layer_sees_all_later_rows_and_no_earlier_one(seed):
+    torch.manual_seed(seed)
+    sizes = {"channels": 6, "layers": 1, "kernel_size": 3}
+    near = AntiCausalEncoder(SHAPE, LEVELS, 4, **sizes).double()
+    assert torch.equal(influence(near), torch.ones(6, 6).triu().tril(3).bool())
+    far = AntiCausalEncoder(SHAPE, LEVELS, 4, summary=True, **sizes).double()
+    assert torch.equal(influence(far), torch.ones(6, 6).triu().bool())
+
+
+def test_a_summary_is_the_mean_over_the_steps_from_here_on():
+    means = torch.randn(2, 5, 3, dtype=torch.float64)
+    expected = torch.stack([means[:, t:].mean(1) for t in range(5)], dim=1)
+    found = with_mean_from_here_on(means)
+    torch.testing.assert_close(found, torch.cat([means, expected], dim=2))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -12,26 +12,41 @@ import yaml
 
 from deltavae.cli.parsing import parse
 from deltavae.cli.specified import specified_model
+from deltavae.configuration import WITHOUT_LATENTS
 from deltavae.data import data_layout
 from deltavae.rates import committed_rate
 from deltavae.run_folder import import_class, instantiate
 from deltavae.studies import STUDIES
-from deltavae.studies.arms import FIT_SECONDS, OURS, PLANS, SAME_DECODER, SAME_WEIGHTS, SECONDS
+from deltavae.studies.arms import (
+    ARMS,
+    FIT_SECONDS,
+    OURS,
+    PLANS,
+    SAME_DECODER,
+    SAME_WEIGHTS,
+    SECONDS,
+    learning_rate,
+)
 from deltavae.studies.base import Result
 from deltavae.studies.collapse import Collapse
 from deltavae.studies.density import Density
 from deltavae.studies.encoder_ablation import EncoderAblation
 from deltavae.studies.equal_rate import abscissa
-from deltavae.studies.information import (
+from deltavae.studies.information import Information
+from deltavae.studies.information_settings import (
     ALONE,
     ZERO,
-    Information,
     again,
     default,
     reference,
     settings,
 )
-from deltavae.studies.latents_against_decoder import COMPARISON, PILOT, LatentsAgainstDecoder
+from deltavae.studies.latents_against_decoder import (
+    COMPARISON,
+    PILOT,
+    PILOTS,
+    LatentsAgainstDecoder,
+)
 from deltavae.studies.pairs import RATE, REFERENCE, Pairs
 from deltavae.studies.rate_distortion import RateDistortion
 from deltavae.studies.settings import DATA
@@ -95,7 +110,9 @@ def test_methods_share_nets_data_and_length(budget):
 def test_cells_are_those_of_rate_distortion(name):
     for budget in BUDGETS:
         keys = {cell.key for cell in RateDistortion().cells(budget)}
-        assert {cell.key for cell in study_of(name).cells(budget)} <= keys
+        cells = study_of(name).cells(budget)
+        assert {cell.key for cell in cells} <= keys
+        assert not [cell.name for cell in cells if cell.options["latents"] in WITHOUT_LATENTS]
 
 
 def result(cell, **metrics):
@@ -460,11 +477,11 @@ def test_latents_win_only_where_the_interval_excludes_zero():
     results = []
     for cell in LatentsAgainstDecoder().cells("cpu"):
         seed, arm = cell.labels["seed"], cell.labels["arm"]
-        depth = cell.labels.get("depth", 2)  # a pilot has none
+        depth = cell.labels["depth"]
         figures = {"params": 1000, "aux_params": 10, "dims": 196, "elbo_bpd": 3.0 + 0.1 * seed}
         if arm == OURS:
-            gains = {("fashion_mnist", 1): 0.1, ("fashion_mnist", 2): 0.005, ("cifar10", 2): -0.05}
-            gain = gains[cell.labels["data"], depth] + 0.001 * seed
+            gains = {("fashion_mnist", 1): 0.1, ("fashion_mnist", 2): 0.005}
+            gain = gains.get((cell.labels["data"], depth), -0.05) + 0.001 * seed
             figures |= {"elbo_bpd": 9.0, "aux_elbo_bpd": 3.0 + 0.1 * seed - gain}
         one = result(cell, **figures)
         worse = 1e4 * cell.labels.get("learning_rate", 0.0)
@@ -481,19 +498,25 @@ def test_latents_win_only_where_the_interval_excludes_zero():
     for row in tables["tuning"].rows:
         assert row[-2] == f"{PLANS['cpu'].grid[0]:g}"
     for row in tables["power"].rows:
-        pairs, needed = {"fashion_mnist": (3, 2), "cifar10": (6, 3)}[row[0]]
-        spread = 0.001 * statistics.stdev(range(pairs))
-        assert row[1:4] == [pairs, pytest.approx(spread), needed]
+        assert row[1:4] == [PILOTS, pytest.approx(0.001 * statistics.stdev(range(PILOTS))), 2]
         assert row[5] > 0.99
     answer = "**fashion_mnist**, 2 layers, against same weights: the latents win by less than 0.02"
     assert findings.text.startswith(answer)
 
 
-def test_pilots_are_trainings_of_the_information_study():
-    shared = {cell.key for cell in Information().cells("cpu")}
-    pilots = [c for c in LatentsAgainstDecoder().cells("cpu") if c.labels["role"] == PILOT]
-    assert len(pilots) == 18
-    assert {cell.key for cell in pilots} <= shared
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_learning_rate_is_of_the_grid_of_its_budget(budget):
+    plan = PLANS[budget]
+    for data in plan.seeds:
+        assert {learning_rate(budget, data, arm) for arm in ARMS} <= set(plan.grid)
+
+
+def test_pilots_are_no_part_of_the_tuning_or_of_the_comparison():
+    cells = LatentsAgainstDecoder().cells("cpu")
+    pilots = [cell for cell in cells if cell.labels["role"] == PILOT]
+    assert len(pilots) == 2 * PILOTS * len(PLANS["cpu"].seeds)
+    others = {cell.labels["seed"] for cell in cells if cell not in pilots}
+    assert others.isdisjoint(cell.labels["seed"] for cell in pilots)
 
 
 def test_pairs_are_compared_with_ar1_seed_by_seed_on_held_out_images():

@@ -236,6 +236,31 @@ def _add_training(group: Any) -> None:
     group.add_argument(
         "--batch_size", type=whole(1), default=64, metavar="N", help="examples per step"
     )
+    _add_optimiser(group)
+    group.add_argument(
+        "--checkpoint_minutes",
+        type=not_negative(),
+        default=2.0,
+        metavar="MINUTES",
+        help="time between two checkpoints; 0: after every step",
+    )
+    group.add_argument(
+        "--log_every",
+        type=whole(1),
+        default=50,
+        metavar="N",
+        help="steps between two rows of log.csv, where the loss is checked too",
+    )
+    group.add_argument(
+        "--seed",
+        type=whole(0, MAX_SEED),
+        default=0,
+        metavar="N",
+        help="seed of weights, batches and noise",
+    )
+
+
+def _add_optimiser(group: Any) -> None:
     group.add_argument(
         "--learning_rate",
         type=positive(),
@@ -281,27 +306,6 @@ def _add_training(group: Any) -> None:
         help="compile the training step with torch.compile: the first step takes from half a "
         "minute to some minutes, which count as training time, the others less; needs a C++ "
         "compiler; weights and checkpoints are the same kind",
-    )
-    group.add_argument(
-        "--checkpoint_minutes",
-        type=not_negative(),
-        default=2.0,
-        metavar="MINUTES",
-        help="time between two checkpoints; 0: after every step",
-    )
-    group.add_argument(
-        "--log_every",
-        type=whole(1),
-        default=50,
-        metavar="N",
-        help="steps between two rows of log.csv, where the loss is checked too",
-    )
-    group.add_argument(
-        "--seed",
-        type=whole(0, MAX_SEED),
-        default=0,
-        metavar="N",
-        help="seed of weights, batches and noise",
     )
 
 

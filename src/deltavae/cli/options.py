@@ -180,27 +180,7 @@ def add_sample(parser: Any) -> None:
         metavar="M",
         help="draw M rows, each of N decodings of one z: what a row has in common is what z says",
     )
-    parser.add_argument(
-        "--complete_from",
-        type=Path | None,
-        metavar="IMAGE",
-        help="keep the top --rows of an image and draw what is below: a picture, turned into what "
-        "the run was trained on, or an .npy or .npz file of uint8 images; a picture shows the "
-        "image, what is kept, and N completions, an .npz file holds the completions alone",
-    )
-    parser.add_argument(
-        "--rows",
-        type=whole(0, optional=True),
-        metavar="K",
-        help="how many rows --complete-from keeps",
-    )
-    parser.add_argument(
-        "--candidates",
-        type=whole(1, optional=True),
-        metavar="M",
-        help="for --complete-from: z is chosen among M draws from the prior, 64 unless told, by "
-        "how well each explains the rows kept; more are better and slower",
-    )
+    _add_completion(parser)
     parser.add_argument(
         "--temperature",
         type=positive(),
@@ -224,6 +204,30 @@ def add_sample(parser: Any) -> None:
     )
     add_trust(parser)
     add_config(parser)
+
+
+def _add_completion(parser: Any) -> None:
+    parser.add_argument(
+        "--complete_from",
+        type=Path | None,
+        metavar="IMAGE",
+        help="keep the top --rows of an image and draw what is below: a picture, turned into what "
+        "the run was trained on, or an .npy or .npz file of uint8 images; a picture shows the "
+        "image, what is kept, and N completions, an .npz file holds the completions alone",
+    )
+    parser.add_argument(
+        "--rows",
+        type=whole(0, optional=True),
+        metavar="K",
+        help="how many rows --complete-from keeps",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=whole(1, optional=True),
+        metavar="M",
+        help="for --complete-from: z is chosen among M draws from the prior, 64 unless told, by "
+        "how well each explains the rows kept; more are better and slower",
+    )
 
 
 def add_encode(parser: Any) -> None:
@@ -337,6 +341,25 @@ def add_study(parser: Any) -> None:
         metavar="DIR",
         help="required: folder of all cells and pages; one for each budget",
     )
+    _add_executor(parser)
+    parser.add_argument(
+        "--cells",
+        type=str,
+        nargs="+",
+        default=["*"],
+        metavar="PATTERN",
+        help="run only the cells whose names match one of these, as '*-seed0'; quote the star",
+    )
+    parser.add_argument(
+        "--tables_only",
+        action="store_true",
+        help="make the pages anew from the results in DIR, and train nothing",
+    )
+    add_trust(parser)
+    add_config(parser)
+
+
+def _add_executor(parser: Any) -> None:
     parser.add_argument(
         "--jobs",
         type=whole(1),
@@ -358,18 +381,3 @@ def add_study(parser: Any) -> None:
         help="of the Ray cluster; auto: the one that runs here; local: one of --jobs CPUs for the "
         "time of this command",
     )
-    parser.add_argument(
-        "--cells",
-        type=str,
-        nargs="+",
-        default=["*"],
-        metavar="PATTERN",
-        help="run only the cells whose names match one of these, as '*-seed0'; quote the star",
-    )
-    parser.add_argument(
-        "--tables_only",
-        action="store_true",
-        help="make the pages anew from the results in DIR, and train nothing",
-    )
-    add_trust(parser)
-    add_config(parser)

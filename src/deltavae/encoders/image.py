@@ -7,15 +7,17 @@ z_t on the present and the future only:
     cropped by one column, see their own pixel too → reverse back: pixel i sees pixels ≥ i in
     raster order → mean over each row → linear: z_t sees rows ≥ t.
 
-With boxes the mean runs over each box, and z_t sees the pixels from the first of its box on. The
-non-causal encoder is the ablation: every z_t sees the whole image.
+With boxes the mean runs over each box, and z_t sees the pixels from the first of its box on. How
+much of what follows, is up to the depth; with a summary it is all of it: the linear map then reads
+the mean over the steps from t on too. The non-causal encoder is the ablation: every z_t sees the
+whole image.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, section 3 and its figure of
 the anti-causal encoder, https://arxiv.org/abs/1901.03416
 
 Deviations:
     * The non-causal encoder reaches the whole image through a global mean beside its
-      convolutions, whatever its depth.
+      convolutions, whatever its depth; the anti-causal one's summary is the counterpart.
 """
 
 from collections.abc import Callable
@@ -48,6 +50,7 @@ class AntiCausalEncoder(Encoder):
         checkpointing: Compute a layer again in the backward pass instead of keeping what it needs.
         boxes: Top, left, height and width, in pixels, of what each latent step stands for, in the
             order of their first pixels; None: one step per row.
+        summary: Whether a step also reads the mean of the features of all steps from its own on.
     """
 
     def __init__(
@@ -60,17 +63,19 @@ class AntiCausalEncoder(Encoder):
         kernel_size: int = 5,
         checkpointing: bool = False,
         boxes: Boxes | None = None,
+        summary: bool = False,
     ) -> None:
         super().__init__()
-        self.levels = levels
+        self.levels, self.summary = levels, summary
         self.stack = GatedStack(image_shape[0], channels, layers, kernel_size, checkpointing)
         self.means = step_means(boxes, image_shape)
-        self.out = nn.Linear(channels, params_per_step)
+        self.out = nn.Linear((1 + summary) * channels, params_per_step)
 
     def forward(self, x: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b n k"]:
         """Encode images; see `Encoder.forward`."""
         image = scale_image(x, self.levels, self.out.weight.dtype)
-        params: Tensor = self.out(self.means(backward_in_raster_order(self.stack, image)))
+        means = self.means(backward_in_raster_order(self.stack, image))
+        params: Tensor = self.out(with_mean_from_here_on(means) if self.summary else means)
         return params
 
 
@@ -161,3 +166,10 @@ def row_means(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h c"]:
 def with_global_mean(means: Float[Tensor, "b n c"]) -> Float[Tensor, "b n two_c"]:
     """Append the mean over all steps to each."""
     return torch.cat([means, means.mean(dim=1, keepdim=True).expand_as(means)], dim=2)
+
+
+def with_mean_from_here_on(means: Float[Tensor, "b n c"]) -> Float[Tensor, "b n two_c"]:
+    """Append to each step the mean over the steps from it on."""
+    sums = means.flip(1).cumsum(dim=1).flip(1)
+    counts = torch.arange(means.shape[1], 0, -1, device=means.device)[:, None]
+    return torch.cat([means, sums / counts], dim=2)

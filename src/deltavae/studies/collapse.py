@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from deltavae.configuration import WITHOUT_LATENTS
 from deltavae.data import load_data
 from deltavae.figures import curves
 from deltavae.rates import gaussian_committed_rate
@@ -104,7 +105,7 @@ class Collapse(Study):
 def _followed(budget: Budget) -> list[Method]:
     # One target in bits; of the β-VAEs a small weight and a large one.
     middle = TARGETS[budget][len(TARGETS[budget]) // 2]
-    latent = [m for m in methods(budget) if m.options.get("latents") != "none"]
+    latent = [m for m in methods(budget) if m.options["latents"] not in WITHOUT_LATENTS]
     weights = [m.target for m in latent if m.unit == "β" and m.target is not None]
     kept: Mapping[str, set[float | None]] = {
         "": {None},

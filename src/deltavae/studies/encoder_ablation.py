@@ -10,7 +10,8 @@ https://arxiv.org/abs/1901.03416
 Deviations: sizes, depths and data of the budget "cpu" are this project's, and so are, there, the
 mean by innovations and few channels of equal α; "paper" trains what
 configs/paper has: plain units, the paper's ladders. The non-causal encoder of the budget "cpu"
-reaches the whole image through a global mean (`deltavae.encoders.image`).
+reaches the whole image through a global mean, the anti-causal one all rows from t on through a
+summary (`deltavae.encoders.image`): neither sees less for want of depth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,7 @@ def _sized(
         part: {**shared[part], "init_args": {**shared[part]["init_args"], **sizes}}
         for part, sizes in (("decoder", decoder), ("encoder", encoder))
     }
+    parts["encoder"]["init_args"]["summary"] = True
     method = delta_vae(budget, DATA[budget][0], bits)
     return Column(name, {**shared, **parts, **method.options})
 
@@ -99,9 +101,10 @@ class EncoderAblation(Study):
     name = "encoder-ablation"
     title = "Anti-causal against non-causal encoder"
     description = (
-        "With the anti-causal encoder z_t is made from the rows from t on, and a pixel in row r "
-        "sees z_1..z_r; with the non-causal one every z_t is made from the whole image and every "
-        "pixel sees all of them. Bits/dim of test images, the rate in bits/dim in parentheses. "
+        "With the anti-causal encoder z_t is made from the rows from t on, all of them, and a "
+        "pixel in row r sees z_1..z_r; with the non-causal one every z_t is made from the whole "
+        "image and every pixel sees all of them. Bits/dim of test images, the rate in bits/dim in "
+        "parentheses. "
         "Both share the learning rate. In the budget cpu the posterior's mean is given by "
         "innovations (the decoder reads z/σ*), with few channels of equal α; in the budget paper "
         "it is the paper's, in plain units, with its ladders."

@@ -17,7 +17,7 @@ compared: the δ-VAE's auxiliary bound, and its importance-weighted form, agains
 of the decoder alone, seed by seed, Student's 95 % interval. Declared beforehand as the answer: the
 auxiliary bound against the arm of the same weights, at the depth of each data set that is tuned.
 Power: how many seeds a paired t-test needs to see WIN bits/dim with probability 0.8, from the
-differences of pilots: of the study `information` the innovations in few channels, and z = 0.
+differences of pilots: the tuned arms of that comparison, on PILOTS seeds of their own.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, Table 1 (level, not better),
 https://arxiv.org/abs/1901.03416
@@ -30,14 +30,12 @@ from deltavae.studies.arms import (
     ARMS,
     OURS,
     PLANS,
-    SAME_DECODER,
     SAME_WEIGHTS,
     Plan,
     learning_rate,
     options,
 )
 from deltavae.studies.base import Budget, Cell, Findings, Result, Study, by_labels
-from deltavae.studies.information import ZERO, default, main_kind, seeds, setting_options
 from deltavae.studies.methods import ABOUT_UNITS
 from deltavae.studies.settings import cell
 from deltavae.studies.statistics import Interval, mean, paired_power, seeds_needed
@@ -54,7 +52,7 @@ from deltavae.studies.summaries import (
 from deltavae.studies.tables import Table
 
 WIN = 0.02  # bits/dim
-TUNING_SEED = 1000
+TUNING_SEED, PILOTS = 1000, 3
 BOUNDS = {"aux_elbo_bpd": "auxiliary bound", "aux_iwae_bpd": "importance-weighted auxiliary bound"}
 PRIMARY = SAME_WEIGHTS, "aux_elbo_bpd"
 PILOT, TUNING, COMPARISON = "pilot", "tuning", "comparison"
@@ -75,30 +73,31 @@ class LatentsAgainstDecoder(Study):
     )
 
     def cells(self, budget: Budget) -> list[Cell]:
-        """Return the cells of the pilots, of the tuning and of the comparison; see `Study`."""
+        """Return the cells of the tuning, of the pilots and of the comparison; see `Study`."""
         plan = PLANS[budget]
         tuned = {data: next(iter(depths)) for data, depths in plan.seeds.items()}
-        pilots = [
-            _pilot(budget, data, arm, seed)
-            for data in tuned
-            for arm in (OURS, SAME_DECODER)
-            for seed in range(seeds(budget, data, main_kind(budget), _piloted(budget, data, arm)))
-        ]
         tuning = [
-            _cell(budget, data, depth, arm, TUNING_SEED, rate)
+            _cell(TUNING, budget, data, depth, arm, TUNING_SEED, rate)
             for data, depth in tuned.items()
             for rate in plan.grid
             for arm in ARMS
             if len(plan.grid) > 1
         ]
+        pilots = [
+            _cell(PILOT, budget, data, depth, arm, TUNING_SEED + 1 + pilot)
+            for data, depth in tuned.items()
+            for pilot in range(PILOTS)
+            for arm in (OURS, PRIMARY[0])
+            if budget != "smoke"
+        ]
         comparison = [
-            _cell(budget, data, depth, arm, seed, learning_rate(budget, data, arm))
+            _cell(COMPARISON, budget, data, depth, arm, seed)
             for data, depths in plan.seeds.items()
             for depth, seeds in depths.items()
             for seed in range(seeds)
             for arm in ARMS
         ]
-        return [*pilots, *tuning, *comparison]
+        return [*tuning, *pilots, *comparison]
 
     def findings(self, results: Sequence[Result], budget: Budget) -> Findings:
         """Draw the comparison; see `Study`."""
@@ -120,19 +119,17 @@ class LatentsAgainstDecoder(Study):
         return Findings(tables, figures, _answer(differences, PLANS[budget]))
 
 
-def _piloted(budget: Budget, data: str, arm: str) -> str:
-    return default(budget, data) if arm == OURS else ZERO
-
-
-def _pilot(budget: Budget, data: str, arm: str, seed: int) -> Cell:
-    chosen = setting_options(budget, data, _piloted(budget, data, arm))
-    name = f"pilot-{data}-{'delta-vae' if arm == OURS else 'decoder'}"
-    return cell(name, {"role": PILOT, "data": data, "arm": arm}, seed, chosen)
-
-
-def _cell(budget: Budget, data: str, depth: int, arm: str, seed: int, rate: float) -> Cell:
+def _cell(
+    role: str,
+    budget: Budget,
+    data: str,
+    depth: int,
+    arm: str,
+    seed: int,
+    rate: float | None = None,
+) -> Cell:
+    rate = learning_rate(budget, data, arm) if rate is None else rate
     name = f"{data}-{depth}-layers-{arm}-lr{rate:g}".replace("δ", "delta").replace("VAE", "vae")
-    role = TUNING if seed == TUNING_SEED else COMPARISON
     labels = {"role": role, "data": data, "depth": depth, "arm": arm, "learning_rate": rate}
     return cell(name, labels, seed, options(budget, data, depth, arm), {"learning_rate": rate})
 
@@ -218,7 +215,7 @@ def _power(pilots: Sequence[Result], plan: Plan) -> Table:
     groups = by_labels(pilots, "data", "arm")
     rows = []
     for data, depths in plan.seeds.items():
-        ours, alone = (groups.get((data, arm), []) for arm in (OURS, SAME_DECODER))
+        ours, alone = (groups.get((data, arm), []) for arm in (OURS, PRIMARY[0]))
         values = _paired(ours, alone, PRIMARY[1])
         sd = spread(mean(values)) if values else None
         run = next(iter(depths.values()))
@@ -228,10 +225,9 @@ def _power(pilots: Sequence[Result], plan: Plan) -> Table:
     return Table(
         [*columns, "power with these"],
         rows,
-        "Standard deviation of the differences of shorter pilots, bits/dim (of `information` the "
-        "innovations in few channels, and z = 0); pairs that a t-test needs to see "
-        f"{WIN} bits/dim with probability 0.8 at the level 0.05; the probability with as many as "
-        "were run.",
+        f"Standard deviation of the differences to {PRIMARY[0]} in pilots, which are no part of "
+        f"the comparison, bits/dim; pairs that a t-test needs to see {WIN} bits/dim with "
+        "probability 0.8 at the level 0.05; the probability with as many as were run.",
         {"standard deviation": 4},
     )
 

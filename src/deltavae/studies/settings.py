@@ -181,7 +181,9 @@ def nets(budget: Budget) -> Options:
 
 def non_causal(encoder: Options) -> Options:
     """Return the non-causal encoder with the sizes of an anti-causal one."""
-    return {**encoder, "class_path": encoder["class_path"].replace("AntiCausal", "NonCausal")}
+    sizes = {name: value for name, value in encoder["init_args"].items() if name != "summary"}
+    name = encoder["class_path"].replace("AntiCausal", "NonCausal")
+    return {"class_path": name, "init_args": sizes}
 
 
 def with_decoder(budget: Budget, kind: str) -> Options:

@@ -24,6 +24,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
+from deltavae.configuration import WITHOUT_LATENTS
 from deltavae.evaluation import decode_repeatedly, decoding_similarity, latent_ablation
 from deltavae.figures import beside, image_grid, matrices, scatter_with_errors
 from deltavae.run_folder import RunFolder
@@ -75,7 +76,7 @@ class Utilisation(Study):
             method_cell(budget, method, seed)
             for seed in range(SEEDS[budget])
             for method in methods(budget)
-            if method.options.get("latents") != "none"
+            if method.options["latents"] not in WITHOUT_LATENTS
         ]
 
     def analyse(self, run: RunFolder, cell: Cell, budget: Budget) -> dict[str, Any]:

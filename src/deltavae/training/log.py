@@ -59,7 +59,7 @@ class CSVLog(Logger):
             step: Its step; 0: back to the beginning.
             metrics: What it held; empty: there was no row yet.
         """
-        rows = self._before(step)
+        rows, self._step = self._before(step), step
         rows += [{"step": step, **metrics}] if metrics else []
         if rows:
             self._write(rows)
