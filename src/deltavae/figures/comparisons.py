@@ -203,6 +203,7 @@ def _intervals(axes: Axes, title: str, panel: Mapping[str, Estimate], xlabel: st
     style(axes, title, xlabel, "")
 
 
+_ROWS = 10  # of a legend; a figure is widened for more names
 _CHARACTERS_PER_INCH, _HANDLE = 11, 8  # of a legend; what a line's sample takes, in characters
 
 
@@ -213,8 +214,10 @@ def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     names = sorted(handles, key=lambda label: label == _CAP["label"])  # the cap last
-    widest = max(map(len, names)) + _HANDLE
-    columns = max(1, min(4, int(figure.get_figwidth() * _CHARACTERS_PER_INCH / widest)))
+    widest = (max(map(len, names)) + _HANDLE) / _CHARACTERS_PER_INCH
+    for_all = math.ceil(len(names) / _ROWS)
+    figure.set_figwidth(max(figure.get_figwidth(), for_all * widest))
+    columns = max(1, min(4, int(figure.get_figwidth() / widest)))
     figure.set_figheight(figure.get_figheight() + 0.2 * max(0, len(names) // columns - 2))
     figure.legend([handles[n] for n in names], names, loc="outside lower center", ncols=columns)
 
