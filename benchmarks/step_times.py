@@ -63,13 +63,16 @@ def main() -> None:
     """Measure and print."""
     pin()
     say = Console(soft_wrap=True).print
-    for data, depths in PLANS["cpu"].seeds.items():
-        fitting = interleave({"fit": fit_of_prior(data, next(iter(depths)))}, REPETITIONS, LEAST)
-        say(f'"{data}": {round(float(np.median(fitting["fit"])), 4)}  # FIT_SECONDS')
-        for depth in sorted(depths):
-            taken = interleave({arm: step(arm, data, depth) for arm in ARMS}, REPETITIONS, LEAST)
-            seconds = {arm: round(float(np.median(times)), 4) for arm, times in taken.items()}
-            say(f'("{data}", {depth}): {seconds}')
+    fitted = set()
+    for compared in PLANS["cpu"].comparisons:
+        data, depth = compared.data, compared.depth
+        if data not in fitted:
+            fitting = interleave({"fit": fit_of_prior(data, depth)}, REPETITIONS, LEAST)
+            say(f'"{data}": {round(float(np.median(fitting["fit"])), 4)}  # FIT_SECONDS')
+            fitted.add(data)
+        taken = interleave({arm: step(arm, data, depth) for arm in ARMS}, REPETITIONS, LEAST)
+        seconds = {arm: round(float(np.median(times)), 4) for arm, times in taken.items()}
+        say(f'("{data}", {depth}): {seconds}')
 
 
 if __name__ == "__main__":

@@ -42,9 +42,10 @@ from deltavae.studies.information_settings import (
     settings,
 )
 from deltavae.studies.latents_against_decoder import (
+    BOUNDS,
     COMPARISON,
     PILOT,
-    PILOTS,
+    TUNING_SEED,
     LatentsAgainstDecoder,
 )
 from deltavae.studies.pairs import RATE, REFERENCE, Pairs
@@ -447,7 +448,8 @@ def test_a_committed_rate_keeps_what_collapses_without_it(collapse):
 def test_arms_have_equal_weights_and_equal_time(budget, tmp_path):
     study, plan = LatentsAgainstDecoder(), PLANS[budget]
     cells = [c for c in study.cells(budget) if c.labels["role"] == COMPARISON]
-    cells = [cell for cell in cells if cell.labels["seed"] == 0]
+    first = {(c.data, c.depth): c.seeds[0] for c in plan.comparisons}
+    cells = [c for c in cells if c.labels["seed"] == first[c.labels["data"], c.labels["depth"]]]
     arms = {(c.labels["data"], c.labels["depth"], c.labels["arm"]): c for c in cells}
     for (data, depth, arm), cell in arms.items():
         options, spec = specification(cell, tmp_path)
@@ -483,6 +485,7 @@ def test_latents_win_only_where_the_interval_excludes_zero():
             gains = {("fashion_mnist", 1): 0.1, ("fashion_mnist", 2): 0.005}
             gain = gains.get((cell.labels["data"], depth), -0.05) + 0.001 * seed
             figures |= {"elbo_bpd": 9.0, "aux_elbo_bpd": 3.0 + 0.1 * seed - gain}
+            figures["aux_iwae_bpd"] = figures["aux_elbo_bpd"] - 0.01
         one = result(cell, **figures)
         worse = 1e4 * cell.labels.get("learning_rate", 0.0)
         log = {"val_distortion_bits": [None, 500.0 + worse]}
@@ -491,32 +494,61 @@ def test_latents_win_only_where_the_interval_excludes_zero():
         results.append(replace(one, log=log, origin={"train_seconds": 60.0, "steps": 10}))
     findings = LatentsAgainstDecoder().findings(results, "cpu")
     tables = findings.tables
-    verdicts = {(row[0], row[1], row[2]): row[-1] for row in tables["differences"].rows}
-    assert verdicts["fashion_mnist", 1, SAME_WEIGHTS] == "the latents win"
-    assert verdicts["fashion_mnist", 2, SAME_DECODER] == "the latents win by less than 0.02"
-    assert verdicts["cifar10", 2, SAME_WEIGHTS] == "the decoder wins"
+    verdicts = {tuple(row[:4]): row[-1] for row in tables["differences"].rows}
+    elbo = BOUNDS["aux_elbo_bpd"]
+    assert verdicts["fashion_mnist", 1, SAME_WEIGHTS, elbo] == "the latents win"
+    little = "the latents win by less than 0.02"
+    assert verdicts["fashion_mnist", 2, SAME_DECODER, elbo] == little
+    assert verdicts["cifar10", 2, SAME_WEIGHTS, elbo] == "the decoder wins"
     for row in tables["tuning"].rows:
         assert row[-2] == f"{PLANS['cpu'].grid[0]:g}"
-    for row in tables["power"].rows:
-        assert row[1:4] == [PILOTS, pytest.approx(0.001 * statistics.stdev(range(PILOTS))), 2]
-        assert row[5] > 0.99
-    answer = "**fashion_mnist**, 2 layers, against same weights: the latents win by less than 0.02"
-    assert findings.text.startswith(answer)
+    declared = [c for c in PLANS["cpu"].comparisons if c.bound]
+    for row, of in zip(tables["power"].rows, declared, strict=True):
+        sd = 0.001 * statistics.stdev(of.pilots)
+        assert row[:3] == [of.data, of.depth, BOUNDS[of.bound]]
+        assert row[3:6] == [len(of.pilots), pytest.approx(sd), 2]
+        assert row[7] > 0.99
+    answers = (
+        f"**fashion_mnist**, 2 layers, {elbo} against same weights: {little} (-0.0075",
+        f"**fashion_mnist**, 1 layer, {BOUNDS['aux_iwae_bpd']} against same weights: the latents",
+        f"**cifar10**, 2 layers, {elbo} against same weights: the decoder wins",
+    )
+    assert findings.text.startswith(answers[0])
+    assert all(answer in findings.text for answer in answers)
+    assert "cifar10**, 1 layer" not in findings.text  # not declared
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_every_learning_rate_is_of_the_grid_of_its_budget(budget):
     plan = PLANS[budget]
-    for data in plan.seeds:
-        assert {learning_rate(budget, data, arm) for arm in ARMS} <= set(plan.grid)
+    for of in plan.comparisons:
+        rates = {learning_rate(budget, of.data, of.depth, arm) for arm in ARMS}
+        assert rates <= set(plan.grid)
 
 
-def test_pilots_are_no_part_of_the_tuning_or_of_the_comparison():
-    cells = LatentsAgainstDecoder().cells("cpu")
-    pilots = [cell for cell in cells if cell.labels["role"] == PILOT]
-    assert len(pilots) == 2 * PILOTS * len(PLANS["cpu"].seeds)
-    others = {cell.labels["seed"] for cell in cells if cell not in pilots}
-    assert others.isdisjoint(cell.labels["seed"] for cell in pilots)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_a_comparison_s_seeds_are_no_pilots_and_not_that_of_the_tuning(budget):
+    of_data = {}
+    for of in PLANS[budget].comparisons:
+        assert set(of.seeds).isdisjoint(of.pilots)
+        assert TUNING_SEED not in (*of.seeds, *of.pilots)
+        of_data.setdefault(of.data, of)
+    assert all(first.bound for first in of_data.values())
+    cells = LatentsAgainstDecoder().cells(budget)
+    for role, arms in ((PILOT, 2), (COMPARISON, 3)):
+        for of in PLANS[budget].comparisons:
+            which = {"role": role, "data": of.data, "depth": of.depth}
+            seeds = [c.labels["seed"] for c in cells if which.items() <= c.labels.items()]
+            assert sorted(seeds) == sorted(arms * [*(of.pilots if role == PILOT else of.seeds)])
+
+
+def test_declared_importance_samples_are_those_of_the_comparison_alone():
+    samples = {}
+    for cell in LatentsAgainstDecoder().cells("cpu"):
+        which = cell.labels["data"], cell.labels["depth"], cell.labels["role"], cell.labels["arm"]
+        samples.setdefault(which, set()).add(cell.options["importance_samples"])
+    assert samples.pop(("fashion_mnist", 1, COMPARISON, OURS)) == {64}
+    assert set().union(*samples.values()) == {4}
 
 
 def test_pairs_are_compared_with_ar1_seed_by_seed_on_held_out_images():

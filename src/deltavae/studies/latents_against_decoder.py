@@ -14,10 +14,10 @@ Both rivals keep the attention because layers alone can be worth as much as what
 
 Same seed: same order of images and, for the same decoder, the same initial weights. What is
 compared: the δ-VAE's auxiliary bound, and its importance-weighted form, against the exact figure
-of the decoder alone, seed by seed, Student's 95 % interval. Declared beforehand as the answer: the
-auxiliary bound against the arm of the same weights, at the depth of each data set that is tuned.
-Power: how many seeds a paired t-test needs to see WIN bits/dim with probability 0.8, from the
-differences of pilots: the tuned arms of that comparison, on PILOTS seeds of their own.
+of the decoder alone, seed by seed, Student's 95 % interval. A declared comparison has an answer,
+by the bound that was named before its seeds were run, against the arm of the same weights; its
+arms are tuned at its own depth. Power: how many seeds a paired t-test needs to see WIN bits/dim
+with probability 0.8, from the differences of pilots, the tuned arms on seeds of their own.
 
 Razavi et al., Preventing Posterior Collapse with δ-VAEs, ICLR 2019, Table 1 (level, not better),
 https://arxiv.org/abs/1901.03416
@@ -31,6 +31,7 @@ from deltavae.studies.arms import (
     OURS,
     PLANS,
     SAME_WEIGHTS,
+    Comparison,
     Plan,
     learning_rate,
     options,
@@ -52,9 +53,9 @@ from deltavae.studies.summaries import (
 from deltavae.studies.tables import Table
 
 WIN = 0.02  # bits/dim
-TUNING_SEED, PILOTS = 1000, 3
+TUNING_SEED = 1000
 BOUNDS = {"aux_elbo_bpd": "auxiliary bound", "aux_iwae_bpd": "importance-weighted auxiliary bound"}
-PRIMARY = SAME_WEIGHTS, "aux_elbo_bpd"
+RIVAL = SAME_WEIGHTS  # against which the answer is given
 PILOT, TUNING, COMPARISON = "pilot", "tuning", "comparison"
 
 
@@ -67,34 +68,33 @@ class LatentsAgainstDecoder(Study):
         "Three arms, the same training time each: the δ-VAE; its decoder with z = 0 for every "
         "image, all layers kept; and a wider one of that kind with as many weights as all parts "
         "of the δ-VAE together. Bits/dim of test "
-        "images; a difference below 0 means that the latents win. Declared beforehand as the "
-        f"answer: {BOUNDS[PRIMARY[1]]} against {PRIMARY[0]}, at each data set's first depth. "
-        f"{ABOUT_UNITS} The learning rate is tuned for every arm by itself."
+        "images; a difference below 0 means that the latents win. The answers are those of "
+        f"the declared comparisons, whose bound against {RIVAL} was named before their seeds were "
+        f"run. {ABOUT_UNITS} The learning rate is tuned for every arm by itself, at the depth of "
+        "each declared comparison."
     )
 
     def cells(self, budget: Budget) -> list[Cell]:
         """Return the cells of the tuning, of the pilots and of the comparison; see `Study`."""
         plan = PLANS[budget]
-        tuned = {data: next(iter(depths)) for data, depths in plan.seeds.items()}
+        declared = [c for c in plan.comparisons if c.bound]
         tuning = [
-            _cell(TUNING, budget, data, depth, arm, TUNING_SEED, rate)
-            for data, depth in tuned.items()
+            _cell(TUNING, budget, c, arm, TUNING_SEED, rate)
+            for c in declared
             for rate in plan.grid
             for arm in ARMS
             if len(plan.grid) > 1
         ]
         pilots = [
-            _cell(PILOT, budget, data, depth, arm, TUNING_SEED + 1 + pilot)
-            for data, depth in tuned.items()
-            for pilot in range(PILOTS)
-            for arm in (OURS, PRIMARY[0])
-            if budget != "smoke"
+            _cell(PILOT, budget, c, arm, seed)
+            for c in declared
+            for seed in c.pilots
+            for arm in (OURS, RIVAL)
         ]
         comparison = [
-            _cell(COMPARISON, budget, data, depth, arm, seed)
-            for data, depths in plan.seeds.items()
-            for depth, seeds in depths.items()
-            for seed in range(seeds)
+            _cell(COMPARISON, budget, c, arm, seed)
+            for c in plan.comparisons
+            for seed in c.seeds
             for arm in ARMS
         ]
         return [*tuning, *pilots, *comparison]
@@ -108,7 +108,7 @@ class LatentsAgainstDecoder(Study):
         for (data, depth, arm, bound), values in differences.items():
             if len(values) > 0:
                 title = f"{data}: {BOUNDS[bound]} − exact figure of"
-                panels.setdefault(title, {})[f"{arm}, {depth} layers"] = mean(values)
+                panels.setdefault(title, {})[f"{arm}, {_layers(depth)}"] = mean(values)
         label = f"bits/dim, 95 % interval; below 0 the latents win (goal: −{WIN})"
         tables = {"arms": _arms(main), "differences": _comparison(differences)}
         if PILOT in by_role:
@@ -120,18 +120,20 @@ class LatentsAgainstDecoder(Study):
 
 
 def _cell(
-    role: str,
-    budget: Budget,
-    data: str,
-    depth: int,
-    arm: str,
-    seed: int,
-    rate: float | None = None,
+    role: str, budget: Budget, of: Comparison, arm: str, seed: int, rate: float | None = None
 ) -> Cell:
-    rate = learning_rate(budget, data, arm) if rate is None else rate
-    name = f"{data}-{depth}-layers-{arm}-lr{rate:g}".replace("δ", "delta").replace("VAE", "vae")
-    labels = {"role": role, "data": data, "depth": depth, "arm": arm, "learning_rate": rate}
-    return cell(name, labels, seed, options(budget, data, depth, arm), {"learning_rate": rate})
+    rate = learning_rate(budget, of.data, of.depth, arm) if rate is None else rate
+    name = f"{of.data}-{of.depth}-layers-{arm}-lr{rate:g}".replace("δ", "delta")
+    labels = {"data": of.data, "depth": of.depth, "arm": arm, "learning_rate": rate}
+    tighter = {"importance_samples": of.samples} if of.samples and role == COMPARISON else {}
+    return cell(
+        name.replace("VAE", "vae"),
+        {"role": role, **labels},
+        seed,
+        options(budget, of.data, of.depth, arm),
+        {"learning_rate": rate},
+        tighter if arm == OURS else {},
+    )
 
 
 Key = tuple[str, int, str, str]
@@ -155,19 +157,21 @@ def _paired(ours: Sequence[Result], alone: Sequence[Result], bound: str) -> list
 
 
 def _answer(differences: Mapping[Key, Sequence[float]], plan: Plan) -> str:
-    arm, bound = PRIMARY
     told = []
-    for data, depths in plan.seeds.items():
-        depth = next(iter(depths))
-        values = differences.get((data, depth, arm, bound))
-        if values:
+    for c in plan.comparisons:
+        values = differences.get((c.data, c.depth, RIVAL, c.bound)) if c.bound else None
+        if c.bound and values:
             found = mean(values)
             told.append(
-                f"**{data}**, {depth} layers, against {arm}: {_verdict(found)} "
-                f"({found.value:+.4f} bits/dim, 95 % interval {found.low:+.4f} to "
-                f"{found.high:+.4f}, {found.count} pairs)."
+                f"**{c.data}**, {_layers(c.depth)}, {BOUNDS[c.bound]} against {RIVAL}: "
+                f"{_verdict(found)} ({found.value:+.4f} bits/dim, 95 % interval {found.low:+.4f} "
+                f"to {found.high:+.4f}, {found.count} pairs)."
             )
     return " ".join(told)
+
+
+def _layers(depth: int) -> str:
+    return f"{depth} layer{'s' if depth > 1 else ''}"
 
 
 def _arms(results: Sequence[Result]) -> Table:
@@ -212,20 +216,22 @@ def _verdict(difference: Interval) -> str:
 
 
 def _power(pilots: Sequence[Result], plan: Plan) -> Table:
-    groups = by_labels(pilots, "data", "arm")
+    groups = by_labels(pilots, "data", "depth", "arm")
     rows = []
-    for data, depths in plan.seeds.items():
-        ours, alone = (groups.get((data, arm), []) for arm in (OURS, PRIMARY[0]))
-        values = _paired(ours, alone, PRIMARY[1])
-        sd = spread(mean(values)) if values else None
-        run = next(iter(depths.values()))
-        chance = paired_power(run, sd, WIN) if sd and run > 1 else None
-        rows.append([data, len(values), sd, seeds_needed(sd, WIN) if sd else None, run, chance])
-    columns = ["data", "pilot pairs", "standard deviation", f"seeds for {WIN}", "seeds run"]
+    for c in plan.comparisons:
+        if c.bound and c.pilots:
+            ours, alone = (groups.get((c.data, c.depth, arm), []) for arm in (OURS, RIVAL))
+            values = _paired(ours, alone, c.bound)
+            sd = spread(mean(values)) if values else None
+            run = len(c.seeds)
+            row = [c.data, c.depth, BOUNDS[c.bound], len(values), sd]
+            chance = paired_power(run, sd, WIN) if sd and run > 1 else None
+            rows.append([*row, seeds_needed(sd, WIN) if sd else None, run, chance])
+    columns = ["data", "layers", "bound", "pilot pairs", "standard deviation"]
     return Table(
-        [*columns, "power with these"],
+        [*columns, f"seeds for {WIN}", "seeds run", "power with these"],
         rows,
-        f"Standard deviation of the differences to {PRIMARY[0]} in pilots, which are no part of "
+        f"Standard deviation of the differences to {RIVAL} in pilots, which are no part of "
         f"the comparison, bits/dim; pairs that a t-test needs to see {WIN} bits/dim with "
         "probability 0.8 at the level 0.05; the probability with as many as were run.",
         {"standard deviation": 4},
@@ -239,7 +245,7 @@ def _tuning(results: Sequence[Result], budget: Budget) -> Table:
         bounds = {result.cell.labels["learning_rate"]: _held_out(result) for result in found}
         measured = {rate: bound for rate, bound in bounds.items() if bound is not None}
         best = f"{min(measured, key=measured.__getitem__):g}" if measured else None
-        used = learning_rate(budget, data, arm)
+        used = learning_rate(budget, data, depth, arm)
         rows.append([data, depth, arm, *map(bounds.get, grid), best, f"{used:g}"])
     columns = [f"{rate:g}" for rate in grid]
     return Table(
